@@ -1,0 +1,55 @@
+# Two commands matter: `make run` and `make test`. README.md tells the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := requirements.lock
+TEST_LOCK := tests/requirements.lock
+NPM_DIR := tests/browser/node_modules
+
+.PHONY: run install test test-long bench lint system-packages lock clean
+
+run: install
+	@exec $(BIN)/kiln run
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.installed $(TEST_LOCK)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(TEST_LOCK)
+	@touch $@
+
+test: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m "not long"
+
+test-long: $(VENV)/.test-installed
+	$(BIN)/python -m pytest -m "long" --timeout 3600
+
+bench: $(VENV)/.test-installed
+	$(BIN)/python -m tests.bench
+
+lint: $(VENV)/.test-installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# Root: what some tests use and pip can't bring. Without them those tests skip and say so.
+system-packages:
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
+		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools npm nodejs
+
+# Both locks: one set of versions for Python 3.11 to 3.13 on x86-64 and arm64, hashes, no index address.
+lock:
+	$(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet uv
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --extra build pyproject.toml --output-file $(LOCK)
+	build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --extra test --constraint $(LOCK) pyproject.toml --output-file $(TEST_LOCK)
+
+clean:
+	rm -rf build *.egg-info

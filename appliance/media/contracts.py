@@ -1,0 +1,155 @@
+"""What providers and publishers are handed, so that they need nothing of the engine.
+
+Provider: where a stream comes from. Publisher: where it goes. Both meet the engine only through these protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from appliance.media.clock import Clock
+from appliance.media.stream import Stream
+from appliance.media.track import Track
+
+if TYPE_CHECKING:
+    import trio
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an input comes from: ``kind`` is the API's sourceType (``Rtmp``, ``Capture`` …), ``url`` the peer or device
+    (``TCP://1.2.3.4:5678``), ``address`` the peer's IP address ("" when there is none)."""
+
+    kind: str
+    url: str = ""
+    address: str = ""
+
+
+class Input(Protocol):
+    """One live input stream, as its provider sees it. Calls never block and never await.
+
+    Times given to ``send`` are the source's own, in the track's timescale; the input's timeline unwraps, mends and
+    re-stamps them. The provider calls ``prepare`` once with the tracks it knows (the output streams are made then),
+    ``send`` for every frame, and ``close`` at the end. A changed codec configuration is a Track of the same id and the
+    next generation, simply used in ``send``.
+    """
+
+    @property
+    def label(self) -> str:
+        """``vhost/app/stream``."""
+
+    @property
+    def stream(self) -> Stream:
+        """The hub; only after ``prepare``."""
+
+    def prepare(self, tracks: Sequence[Track]) -> None: ...
+
+    def send(self, track: Track, pts: int, dts: int, keyframe: bool, payload: bytes, duration: int = 0) -> None: ...
+
+    def close(self, reason: str) -> None:
+        """The source is over. Further calls do nothing."""
+
+    def on_cancel(self, callback: Callable[[str], None]) -> None:
+        """``callback(reason)`` is called once when the engine ends this input (deleted, replaced, shutdown)."""
+
+
+class Directory(Protocol):
+    """Who exists. Raises the errors of ``appliance.errors``."""
+
+    def vhost_for_host(self, host: str) -> str | None:
+        """The virtual host whose Host/Names match ``host`` (no port), first match wins; None when none does."""
+
+    def application(self, vhost: str, app: str) -> object | None:
+        """The application's settings (``appliance.settings.models.Application``) or None."""
+
+    def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> Input:
+        """Take the name for a new input stream.
+
+        Raises NotFound (no such application), Forbidden (its provider is off), BadRequest (name outside the grammar)
+        and NameTaken (in use, and neither ``replace`` nor silent for 3 s).
+        """
+
+    def output(self, vhost: str, app: str, name: str) -> Stream | None:
+        """The live output stream of that name."""
+
+    def input(self, vhost: str, app: str, name: str) -> Stream | None:
+        """The live input stream of that name."""
+
+
+class Progress(Protocol):
+    """How a supervised task shows that it gets on. A task under a health deadline calls it with each step."""
+
+    def __call__(self) -> None: ...
+
+
+class Publisher(Protocol):
+    """One way out. ``run`` serves one output stream until that is closed; the supervisor restarts it on a fault."""
+
+    name: str
+
+    def accepts(self, tracks: Sequence[Track]) -> bool:
+        """Whether anything of these tracks can be delivered this way."""
+
+    async def run(self, output: OutputStream, progress: Progress) -> None: ...
+
+
+@dataclass(slots=True)
+class Rendition:
+    """One STREAM-INF: variant names of its video and audio ("" for none), indexes within their variant group."""
+
+    name: str
+    video: str = ""
+    audio: str = ""
+    video_index: int = 0
+    audio_index: int = 0
+
+
+@dataclass(slots=True)
+class Playlist:
+    """A playlist of an output stream with its templates resolved (catalogue 3.3, wire catalogue 4.15)."""
+
+    name: str
+    file_name: str
+    renditions: list[Rendition] = field(default_factory=list)
+    webrtc_auto_abr: bool = True
+    hls_chunklist_path_depth: int = -1
+    enable_ts_packaging: bool = False
+    enable_subtitles: bool = True
+
+
+@dataclass(slots=True)
+class OutputStream:
+    """An output stream as publishers see it.
+
+    ``stream`` is the hub with the output's tracks, ``application`` the application's settings
+    (``appliance.settings.models.Application``), ``playlists`` those of the output profile in order, resolved.
+    """
+
+    vhost: str
+    app: str
+    name: str
+    stream: Stream
+    application: object
+    playlists: list[Playlist]
+    source: Source
+
+    @property
+    def label(self) -> str:
+        return f"{self.vhost}/{self.app}/{self.name}"
+
+
+SpawnChild = Callable[[str, Callable[[Progress], Awaitable[None]]], None]
+
+
+@dataclass(slots=True)
+class Context:
+    """What a provider or publisher is handed by the engine."""
+
+    directory: Directory
+    clock: Clock
+    nursery: trio.Nursery
+    #: Numbers that survive a restart: ``await reserve(key, count)`` gives the first of ``count`` numbers never given before.
+    reserve: Callable[[str, int], Awaitable[int]]
+    environment: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,66 @@
+"""NAL units: Annex B byte streams (H.264/H.265 Annex B) and length-prefixed access units (ISO/IEC 14496-15)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from appliance.errors import RemoteProtocolError
+
+START_CODE = b"\0\0\0\1"
+
+
+def split_annexb(data: bytes) -> list[bytes]:
+    """The NAL units of an Annex B byte stream, without start codes and padding; empty ones are left out.
+
+    Raises RemoteProtocolError when anything but zeros comes before the first start code.
+    """
+    head, *units = data.split(b"\0\0\1")
+    if head.strip(b"\0"):
+        raise RemoteProtocolError("no start code at the beginning of an Annex B access unit")
+    # A NAL unit never ends in a zero byte, so zeros at its end are padding or the long form of the next start code.
+    return [unit for unit in [unit.rstrip(b"\0") for unit in units] if unit]
+
+
+def split_prefixed(data: bytes, length_size: int = 4) -> list[bytes]:
+    """The NAL units of a length-prefixed access unit; empty ones are left out.
+
+    ``length_size`` is 1, 2 or 4. Raises RemoteProtocolError when a length points past the end.
+    """
+    units = []
+    position, end = 0, len(data)
+    while position < end:
+        start = position + length_size
+        position = start + int.from_bytes(data[position:start], "big")
+        if start > end or position > end:
+            raise RemoteProtocolError("NAL unit length points past the end of the access unit")
+        if position > start:
+            units.append(data[start:position])
+    return units
+
+
+def join_prefixed(units: Iterable[bytes]) -> bytes:
+    """NAL units as one access unit with 4-byte lengths."""
+    parts: list[bytes] = []
+    for unit in units:
+        parts.append(len(unit).to_bytes(4, "big"))
+        parts.append(unit)
+    return b"".join(parts)
+
+
+def join_annexb(units: Iterable[bytes]) -> bytes:
+    """NAL units as an Annex B byte stream with 4-byte start codes."""
+    parts: list[bytes] = []
+    for unit in units:
+        parts.append(START_CODE)
+        parts.append(unit)
+    return b"".join(parts)
+
+
+def annexb_to_prefixed(data: bytes) -> bytes:
+    """An Annex B access unit with 4-byte lengths instead of start codes."""
+    return join_prefixed(split_annexb(data))
+
+
+def prefixed_to_annexb(data: bytes, parameter_sets: Iterable[bytes] = ()) -> bytes:
+    """A canonical (4-byte length) access unit as an Annex B one, ``parameter_sets`` before it."""
+    return join_annexb([*parameter_sets, *split_prefixed(data)])

@@ -10,16 +10,29 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
-from enum import Enum, StrEnum
 from types import MappingProxyType, TracebackType
 
 import trio
 
+from appliance.child_spec import Alarm, ChildSpec, Excess, Intensity, Progress, Restart, State, Strategy
 from appliance.errors import KilnError
 from appliance.logs import RateLimited
+
+__all__ = [
+    "Alarm",
+    "Child",
+    "ChildSpec",
+    "Excess",
+    "Intensity",
+    "Progress",
+    "Restart",
+    "State",
+    "Strategy",
+    "Supervisor",
+    "SupervisorFailed",
+]
 
 log = logging.getLogger("kiln.supervisor")
 
@@ -30,96 +43,6 @@ PARKED_RETRY = 30.0
 LOOK_EVERY = 1.0
 #: How long a child that did not stop when asked may take once it is cancelled.
 HARD_STOP = 1.0
-
-
-class Restart(Enum):
-    """When a child that ended starts again: always, after a fault, never."""
-
-    PERMANENT = "permanent"
-    TRANSIENT = "transient"
-    TEMPORARY = "temporary"
-
-
-class Excess(Enum):
-    """What follows more faults than the intensity allows.
-
-    PARK: an alarm, and a new try every 30 s. ESCALATE: the supervisor itself fails and its parent decides."""
-
-    PARK = "park"
-    ESCALATE = "escalate"
-
-
-class Strategy(Enum):
-    """ONE_FOR_ONE: a fault restarts its child alone. REST_FOR_ONE: also those that were added after it (a chain)."""
-
-    ONE_FOR_ONE = "one for one"
-    REST_FOR_ONE = "rest for one"
-
-
-class State(StrEnum):
-    """What a child does now."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    BACKING_OFF = "backing off"
-    PARKED = "parked"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class Intensity:
-    """At most ``faults`` in any ``seconds``."""
-
-    faults: int = 5
-    seconds: float = 60.0
-
-
-class Progress:
-    """What a child calls with each step of useful work."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildSpec:
-    """How a child is run. Times are seconds.
-
-    ``start`` runs until the child is done; each call is a new life and must build all its objects anew.
-    ``health``: a life that makes no progress for so long is cancelled and replaced (None: not watched); noticed within
-    a second after it. ``first_health``: the same until the first progress (None: as ``health``). ``idle`` says that
-    there is nothing to do just now, so that the deadline doesn't run.
-    ``stop_after``: how long a stop may take. With ``ask_to_stop`` the child is asked first and cancelled when the time
-    is over; without, it is cancelled at once and has that time to clean up.
-    ``order``: children with a higher one are stopped first, those with the same one together.
-    """
-
-    name: str
-    start: Callable[[Progress], Awaitable[None]]
-    restart: Restart = Restart.PERMANENT
-    health: float | None = None
-    first_health: float | None = None
-    idle: Callable[[], bool] | None = None
-    stop_after: float = 5.0
-    ask_to_stop: Callable[[], None] | None = None
-    intensity: Intensity = Intensity()
-    on_excess: Excess = Excess.PARK
-    order: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something an operator should know: ``path`` of the child, ``text``; ``active`` is False when it is over."""
-
-    path: str
-    text: str
-    active: bool = True
 
 
 class SupervisorFailed(KilnError):
@@ -137,6 +60,7 @@ class _Life:
         self.scope = trio.CancelScope(shield=True)
         self.done = trio.Event()
         self.fault: Exception | None = None
+        self.entered = False
         self.hung = ""
         self.retired = False
         self.abandoned = False
@@ -382,11 +306,12 @@ class Supervisor:
         assert self._nursery is not None
         life = child._begin()
         self._nursery.start_soon(self._live, child, life, name=child.path)
-        self._tell_waiting()
         return life
 
     async def _live(self, child: Child, life: _Life) -> None:
         _current.set((self, child))
+        life.entered = True
+        self._tell_waiting()
         try:
             with life.scope:
                 await child.spec.start(life.progress)
@@ -458,7 +383,7 @@ class Supervisor:
     async def _wait_for_turn(self, child: Child) -> None:
         """In a chain: until all that were added before it live."""
         while self.strategy is Strategy.REST_FOR_ONE and child._wanted():
-            if all(each._life is not None for each in self._before(child)):
+            if all(each._life is not None and each._life.entered for each in self._before(child)):
                 return
             await self._turn.wait()
 

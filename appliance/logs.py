@@ -14,7 +14,7 @@ _NAMES = (
 )
 #: ``token=…``, ``"streamKey": "…"``, ``passphrase: …``; a name that only ends in one of them (``keyframe``) is let be.
 _PAIR = re.compile(
-    rf"""(?<![A-Za-z0-9])({_NAMES}["']?\s*(?:=|:\s?|%3[Dd])\s*)(?!(?:Basic|Bearer)\s)("[^"]*"|'[^']*'|[^\s&,;"'}})\]]+)""",
+    rf"""(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{{2}}))({_NAMES}["']?\s*(?:=|:\s?|%3[Dd])\s*)(?!(?:Basic|Bearer)\s)("[^"]*"|'[^']*'|[^\s&,;"'}})\]]+)""",
     re.IGNORECASE,
 )
 _SCHEME = re.compile(r"\b(Basic|Bearer|Digest)(\s+)[A-Za-z0-9+/=._~-]{4,}", re.IGNORECASE)

@@ -117,14 +117,15 @@ class LoopLag:
             raise ValueError(f"the loop's lag is sampled every {SAMPLE_EVERY} s at most")
         self._interval = interval
         self._samples: deque[tuple[float, float]] = deque(maxlen=round(WINDOW / interval))
+        self._due = float("inf")
 
     async def run(self, progress: Callable[[], None] | None = None) -> None:
         """Sample until cancelled."""
         while True:
-            wake_at = trio.current_time() + self._interval
-            await trio.sleep_until(wake_at)
+            self._due = trio.current_time() + self._interval
+            await trio.sleep_until(self._due)
             now = trio.current_time()
-            self._samples.append((now, max(0.0, now - wake_at)))
+            self._samples.append((now, max(0.0, now - self._due)))
             if progress is not None:
                 progress()
 
@@ -137,8 +138,8 @@ class LoopLag:
         return Lag(lags[last // 2], lags[round(last * 0.99)], lags[-1], len(lags))
 
     def worst(self, seconds: float) -> float:
-        """The largest lag of the last ``seconds``."""
-        return max(self._within(seconds), default=0.0)
+        """The largest lag of the last ``seconds``, a sample that is overdue right now included."""
+        return max([trio.current_time() - self._due, 0.0, *self._within(seconds)])
 
     def _within(self, seconds: float) -> list[float]:
         since = trio.current_time() - seconds

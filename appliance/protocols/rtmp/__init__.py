@@ -1,0 +1,31 @@
+"""RTMP without sockets: bytes in, events and bytes out (RTMP 1.0, Enhanced RTMP 2, wire catalogue 5)."""
+
+from appliance.protocols.rtmp.address import Address, parse_address
+from appliance.protocols.rtmp.events import (
+    Audio,
+    Connect,
+    Data,
+    Event,
+    Metadata,
+    PlayRefused,
+    Publish,
+    Unpublish,
+    Video,
+)
+from appliance.protocols.rtmp.server import RtmpServer, State
+
+__all__ = [
+    "Address",
+    "Audio",
+    "Connect",
+    "Data",
+    "Event",
+    "Metadata",
+    "PlayRefused",
+    "Publish",
+    "RtmpServer",
+    "State",
+    "Unpublish",
+    "Video",
+    "parse_address",
+]

@@ -1,0 +1,151 @@
+"""Structured concurrency: who may start what, and what nobody may do."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+
+from tests.house.tree import Module, parse, product_modules, within
+
+#: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
+OWN_NURSERIES: Mapping[str, str] = {
+    "appliance.supervisor": "runs the children",
+}
+
+#: Modules that own a thread which sits in one C call.
+OWN_THREADS: Mapping[str, str] = {}
+
+Finding = tuple[int, str]
+
+
+def calls(module: Module) -> Iterator[tuple[ast.Call, str]]:
+    """Every call with the dotted text of what is called."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+def imported_from(module: Module, package: str, *names: str) -> set[str]:
+    """What ``names`` are called here after a ``from package import …``."""
+    return {
+        alias.asname or alias.name
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ImportFrom) and node.module == package
+        for alias in node.names
+        if alias.name in names
+    }
+
+
+def bare_threads(module: Module) -> Iterator[Finding]:
+    if module.name in OWN_THREADS:
+        return
+    names = imported_from(module, "threading", "Thread", "Timer")
+    for call, text in calls(module):
+        if text in names or text.endswith(("threading.Thread", "threading.Timer", "_thread.start_new_thread")):
+            yield call.lineno, f"{text}: a thread that nobody supervises"
+
+
+def blocking_sleep(module: Module) -> Iterator[Finding]:
+    names = imported_from(module, "time", "sleep")
+    for call, text in calls(module):
+        if text in names or text == "time.sleep":
+            yield call.lineno, "time.sleep: wait for what you wait for"
+
+
+def swallowed_errors(module: Module) -> Iterator[Finding]:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        if node.type is None:
+            yield node.lineno, "bare except"
+        elif ast.unparse(node.type) in ("Exception", "BaseException") and all(map(_says_nothing, node.body)):
+            yield node.lineno, "an error that nobody hears of"
+    for call, text in calls(module):
+        if text.endswith("suppress") and any(ast.unparse(each) in ("Exception", "BaseException") for each in call.args):
+            yield call.lineno, "an error that nobody hears of"
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Return):
+        return statement.value is None or isinstance(statement.value, ast.Constant)
+    return isinstance(statement, ast.Pass | ast.Continue | ast.Break) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
+
+
+def asyncio_outside_the_console(module: Module) -> Iterator[Finding]:
+    if within(module.name, "appliance.console"):
+        return
+    for each in module.imports:
+        if within(each.module, "asyncio"):
+            yield each.line, "asyncio: this process runs on trio"
+
+
+def unowned_tasks(module: Module) -> Iterator[Finding]:
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Attribute):
+            continue
+        if node.attr == "spawn_system_task":
+            yield node.lineno, "a task that belongs to nobody"
+        if node.attr == "start_soon" and module.name not in OWN_NURSERIES:
+            yield node.lineno, "start_soon: give the supervisor a child, or list this module as the owner of a nursery"
+
+
+def reset_methods(module: Module) -> Iterator[Finding]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.strip("_") == "reset":
+            yield node.lineno, "reset: a restart makes a new object"
+
+
+RULES: tuple[Callable[[Module], Iterator[Finding]], ...] = (
+    bare_threads,
+    blocking_sleep,
+    swallowed_errors,
+    asyncio_outside_the_console,
+    unowned_tasks,
+    reset_methods,
+)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_rule_is_kept(rule: Callable[[Module], Iterator[Finding]]) -> None:
+    modules = product_modules()
+    assert len(modules) > 25
+    faults = [f"{module.path}:{line}: {text}" for module in modules.values() for line, text in rule(module)]
+    assert faults == []
+
+
+@pytest.mark.parametrize("listed", [*OWN_NURSERIES, *OWN_THREADS])
+def test_the_lists_name_modules_that_need_it(listed: str) -> None:
+    source = ast.unparse(product_modules()[listed].tree)
+    assert ".start_soon" in source if listed in OWN_NURSERIES else "Thread(" in source
+
+
+@pytest.mark.parametrize(
+    ("rule", "source", "count"),
+    [
+        (bare_threads, "import threading\nthreading.Thread(target=f)", 1),
+        (bare_threads, "from threading import Thread as T, Lock\nT()\nLock()", 1),
+        (bare_threads, "import trio\ntrio.to_thread.run_sync(f)", 0),
+        (blocking_sleep, "import time\ntime.sleep(1)", 1),
+        (blocking_sleep, "from time import sleep\nsleep(1)", 1),
+        (blocking_sleep, "import trio\nasync def f(): await trio.sleep(1)", 0),
+        (swallowed_errors, "try: f()\nexcept: raise", 1),
+        (swallowed_errors, "try: f()\nexcept Exception: pass", 1),
+        (swallowed_errors, "def g():\n try: f()\n except BaseException:\n  'why'\n  return None", 1),
+        (swallowed_errors, "import contextlib\nwith contextlib.suppress(Exception): f()", 1),
+        (swallowed_errors, "try: f()\nexcept Exception: log.exception('x')", 0),
+        (swallowed_errors, "try: f()\nexcept OSError: pass", 0),
+        (asyncio_outside_the_console, "def f():\n    from asyncio import run", 1),
+        (unowned_tasks, "nursery.start_soon(f)", 1),
+        (unowned_tasks, "start = nursery.start_soon", 1),
+        (unowned_tasks, "trio.lowlevel.spawn_system_task(f)", 1),
+        (reset_methods, "class A:\n def reset(self): ...", 1),
+        (reset_methods, "class A:\n def _reset(self): ...", 1),
+        (reset_methods, "class A:\n def reset_peer(self): ...", 0),
+    ],
+)
+def test_rule_finds_breaks(rule: Callable[[Module], Iterator[Finding]], source: str, count: int) -> None:
+    assert len(list(rule(parse("appliance.engine.engine_test", source)))) == count

@@ -6,7 +6,7 @@ LOCK := requirements.lock
 TEST_LOCK := tests/requirements.lock
 NPM_DIR := tests/browser/node_modules
 
-.PHONY: run install test test-long bench lint system-packages lock clean
+.PHONY: run install test test-long browser-modules bench lint system-packages lock clean
 
 run: install
 	@exec $(BIN)/kiln run
@@ -24,11 +24,19 @@ $(VENV)/.test-installed: $(VENV)/.installed $(TEST_LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(TEST_LOCK)
 	@touch $@
 
-test: $(VENV)/.test-installed
+test: $(VENV)/.test-installed browser-modules
 	$(BIN)/python -m pytest -m "not long"
 
-test-long: $(VENV)/.test-installed
+test-long: $(VENV)/.test-installed browser-modules
 	$(BIN)/python -m pytest -m "long" --timeout 3600
+
+# The players that the browser tests play with; those tests skip where there is no Chromium or no npm.
+browser-modules:
+	@if command -v npm >/dev/null && command -v chromium >/dev/null; then $(MAKE) --no-print-directory $(NPM_DIR)/.installed; fi
+
+$(NPM_DIR)/.installed: tests/browser/package-lock.json
+	@cd tests/browser && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 bench: $(VENV)/.test-installed
 	$(BIN)/python -m tests.bench

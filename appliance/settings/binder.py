@@ -26,7 +26,7 @@ class Report(Protocol):
 
 
 class Binder:
-    """Builds models. ``text``: values are texts from XML, read leniently, and paths have XML names without a restart."""
+    """Builds models. With ``text``, values are texts from XML, read leniently, and paths have XML names."""
 
     def __init__(self, report: Report, expand: Callable[[str, Where], str], *, text: bool) -> None:
         self._report = report

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from struct import Struct
 
 from appliance.errors import RemoteProtocolError
+from appliance.media.codecs import nal
 from appliance.media.codecs.bits import BitReader, unescape
-from appliance.media.codecs.nal import join_prefixed, split_annexb, split_prefixed
 from appliance.media.track import Codec, MediaType, Track
 
 SLICE, PARTITION_A, IDR, SEI, SPS, PPS, AUD, END_OF_SEQUENCE, END_OF_STREAM, FILLER, SPS_EXTENSION = (
     1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 13)  # fmt: skip
 
-#: NAL unit types that a canonical access unit doesn't hold.
-_DROPPED = frozenset((SPS, PPS, AUD, END_OF_SEQUENCE, END_OF_STREAM, FILLER, SPS_EXTENSION))
-_PARAMETER_SETS = frozenset((SPS, PPS, SPS_EXTENSION))
-#: 1 for each NAL unit header byte whose unit is dropped, 2 for an IDR slice, else 0.
-_KIND = bytes(1 if byte & 31 in _DROPPED else 2 if byte & 31 == IDR else 0 for byte in range(256))
-
-_HEAD = Struct(">IB").unpack_from
+_KIND_OF_TYPE = {
+    IDR: nal.KEY, SPS: nal.COLLECT, PPS: nal.COLLECT, SPS_EXTENSION: nal.COLLECT,
+    AUD: nal.DROP, END_OF_SEQUENCE: nal.DROP, END_OF_STREAM: nal.DROP, FILLER: nal.DROP,
+}  # fmt: skip
+_KINDS = bytes(_KIND_OF_TYPE.get(byte & 31, nal.KEEP) for byte in range(256))
 
 #: Profiles whose SPS and avcC carry the chroma format and bit depths.
 _HIGH_PROFILES = frozenset((100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135))
 #: Profiles whose constraint_set3_flag says "intra only".
 _INTRA_PROFILES = frozenset((44, 86, 100, 110, 122, 244))
-_SAMPLE_ASPECT = ((0, 1), (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33),
+SAMPLE_ASPECT = ((0, 1), (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33),
                   (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1))  # fmt: skip
 _MAX_SIDE = 16384
 
@@ -70,12 +67,12 @@ class SequenceParameterSet:
         return self.reorder_frames != 0
 
 
-def parse_sps(nal: bytes) -> SequenceParameterSet:
+def parse_sps(unit: bytes) -> SequenceParameterSet:
     """Parse an SPS NAL unit (header byte included). Raises RemoteProtocolError."""
-    if len(nal) < 4 or nal[0] & 0x9F != SPS:
+    if len(unit) < 4 or unit[0] & 0x9F != SPS:
         raise RemoteProtocolError("not an H.264 sequence parameter set")
-    profile, constraints, level = nal[1], nal[2], nal[3]
-    reader = BitReader(unescape(nal), 32)
+    profile, constraints, level = unit[1], unit[2], unit[3]
+    reader = BitReader(unescape(unit), 32)
     sps_id = reader.ue_below(32, "seq_parameter_set_id")
     chroma_format, separate_planes, depth_luma, depth_chroma = 1, False, 8, 8
     if profile in _HIGH_PROFILES:
@@ -173,8 +170,8 @@ def _parse_vui(reader: BitReader) -> _Usability:
             aspect = reader.bits(8)
             if aspect == 255:
                 vui.sample_aspect = (reader.bits(16), reader.bits(16))
-            elif aspect < len(_SAMPLE_ASPECT):
-                vui.sample_aspect = _SAMPLE_ASPECT[aspect]
+            elif aspect < len(SAMPLE_ASPECT):
+                vui.sample_aspect = SAMPLE_ASPECT[aspect]
         if reader.flag():
             reader.skip(1)
         if reader.flag():
@@ -188,7 +185,7 @@ def _parse_vui(reader: BitReader) -> _Usability:
         if reader.flag():
             units, scale = reader.bits(32), reader.bits(32)
             vui.fixed_frame_rate = reader.flag()
-            vui.frame_rate = _frame_rate(scale, 2 * units)
+            vui.frame_rate = frame_rate(scale, 2 * units)
         hrd = 0
         for _ in range(2):
             if reader.flag():
@@ -215,7 +212,7 @@ def _skip_hrd(reader: BitReader) -> None:
     reader.skip(20)
 
 
-def _frame_rate(scale: int, units: int) -> float:
+def frame_rate(scale: int, units: int) -> float:
     """Frames a second, 0.0 for what no camera does (over 1000 or under one in 1000 seconds)."""
     if not units or not scale:
         return 0.0
@@ -375,65 +372,36 @@ def canonical(payload: bytes, length_size: int = 4) -> tuple[bytes, bool, tuple[
     itself comes back when there is nothing to do; the payload is empty when nothing is left. A key frame is an IDR
     picture. Raises RemoteProtocolError.
     """
-    if length_size != 4:
-        return _canonical_units(split_prefixed(payload, length_size))
-    kinds = 0
-    position, end = 0, len(payload)
-    while position + 4 < end:
-        size, head = _HEAD(payload, position)
-        kind = _KIND[head]
-        if kind == 1 or not size:
-            return _canonical_units(split_prefixed(payload))
-        kinds |= kind
-        position += size + 4
-    if position != end:
-        if position + 4 == end and payload[position:] == b"\0\0\0\0":
-            return _canonical_units(split_prefixed(payload))
-        raise RemoteProtocolError("NAL unit length points past the end of the access unit")
-    return payload, kinds != 0, ()
+    return nal.canonical(payload, length_size, _KINDS)
 
 
 def canonical_annexb(payload: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
     """The same as ``canonical`` for an Annex B access unit."""
-    return _canonical_units(split_annexb(payload))
+    return nal.canonical_units(nal.split_annexb(payload), _KINDS)
 
 
-def _canonical_units(units: Iterable[bytes]) -> tuple[bytes, bool, tuple[bytes, ...]]:
-    kept: list[bytes] = []
-    sets: list[bytes] = []
-    keyframe = False
-    for unit in units:
-        kind = unit[0] & 31
-        if kind not in _DROPPED:
-            kept.append(unit)
-            keyframe = keyframe or kind == IDR
-        elif kind in _PARAMETER_SETS:
-            sets.append(unit)
-    return join_prefixed(kept), keyframe, tuple(sets)
-
-
-def slice_type(nal: bytes) -> str:
+def slice_type(unit: bytes) -> str:
     """``P``, ``B``, ``I``, ``p`` (SP) or ``i`` (SI) of a slice NAL unit (H.264 table 7-6).
 
     Raises RemoteProtocolError.
     """
-    if not nal or nal[0] & 31 not in (SLICE, PARTITION_A, IDR):
+    if not unit or unit[0] & 31 not in (SLICE, PARTITION_A, IDR):
         raise RemoteProtocolError("not an H.264 slice")
-    reader = BitReader(unescape(nal[:24]), 8)
+    reader = BitReader(unescape(unit[:24]), 8)
     reader.ue()
     return "PBIpi"[reader.ue_below(10, "slice_type") % 5]
 
 
 def has_b_slices(payload: bytes) -> bool:
     """Whether a canonical access unit holds a B slice. Raises RemoteProtocolError."""
-    return any(slice_type(unit) == "B" for unit in split_prefixed(payload) if unit[0] & 31 in (SLICE, PARTITION_A))
+    return any(slice_type(unit) == "B" for unit in nal.split_prefixed(payload) if unit[0] & 31 in (SLICE, PARTITION_A))
 
 
 def is_recovery_point(payload: bytes) -> bool:
     """Whether a canonical access unit without an IDR is one that decoding may start at: all its slices are I and an SEI
     marks a recovery point (H.264 D.1.8). Open groups of pictures have these. Raises RemoteProtocolError."""
     marked = False
-    for unit in split_prefixed(payload):
+    for unit in nal.split_prefixed(payload):
         kind = unit[0] & 31
         if kind == SEI:
             marked = marked or _marks_recovery(unit)
@@ -442,8 +410,8 @@ def is_recovery_point(payload: bytes) -> bool:
     return marked
 
 
-def _marks_recovery(nal: bytes) -> bool:
-    data = unescape(nal)
+def _marks_recovery(unit: bytes) -> bool:
+    data = unescape(unit)
     position, end = 1, len(data)
     while position + 2 <= end and data[position:] != b"\x80":
         values = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from struct import Struct
 
 from appliance.errors import RemoteProtocolError
 
@@ -64,3 +65,47 @@ def annexb_to_prefixed(data: bytes) -> bytes:
 def prefixed_to_annexb(data: bytes, parameter_sets: Iterable[bytes] = ()) -> bytes:
     """A canonical (4-byte length) access unit as an Annex B one, ``parameter_sets`` before it."""
     return join_annexb([*parameter_sets, *split_prefixed(data)])
+
+
+#: What a table for ``canonical`` says of a NAL unit by the first byte of its header.
+KEEP, KEY, DROP, COLLECT = 0, 1, 2, 4
+
+_HEAD = Struct(">IB").unpack_from
+
+
+def canonical(payload: bytes, length_size: int, kinds: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
+    """A length-prefixed access unit as (with 4-byte lengths and without what is dropped, has it a KEY unit, collected).
+
+    ``kinds`` holds KEEP, KEY, DROP or COLLECT for each of the 256 values of a NAL unit's first byte. ``payload`` itself
+    comes back when there is nothing to do. Raises RemoteProtocolError.
+    """
+    if length_size != 4:
+        return canonical_units(split_prefixed(payload, length_size), kinds)
+    seen = position = 0
+    last = len(payload) - 4
+    while position < last:
+        size, head = _HEAD(payload, position)
+        kind = kinds[head] if size else DROP
+        if kind > KEY:
+            return canonical_units(split_prefixed(payload), kinds)
+        seen |= kind
+        position += size + 4
+    if position != last + 4:
+        # An empty unit or rubbish at the end; splitting tells which.
+        return canonical_units(split_prefixed(payload), kinds)
+    return payload, seen != 0, ()
+
+
+def canonical_units(units: Iterable[bytes], kinds: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
+    """The same for the NAL units of an access unit, none of them empty."""
+    kept: list[bytes] = []
+    collected: list[bytes] = []
+    keyframe = False
+    for unit in units:
+        kind = kinds[unit[0]]
+        if kind <= KEY:
+            kept.append(unit)
+            keyframe = keyframe or kind == KEY
+        elif kind == COLLECT:
+            collected.append(unit)
+    return join_prefixed(kept), keyframe, tuple(collected)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,22 +79,28 @@ class Playback:
 
 
 def play(url: str, player: str, seconds: float = 20, *, switch: bool = False, click: str = "") -> Playback:
-    """Play ``url`` with ``hls``, ``ovenplayer``, or as a ``page`` that plays by itself (after a ``click`` on a selector).
+    """Play ``url`` with ``hls`` or ``ovenplayer``, or open a ``page`` that plays (after a ``click`` on a selector).
 
     ``switch`` first goes through all levels by hand. Raises AssertionError when it doesn't start within 20 s.
     """
     job = {"url": url, "player": player, "seconds": seconds, "switch": switch, "click": click, "chromium": chromium()}
-    done = subprocess.run(
-        ["node", str(FOLDER / "play.mjs"), json.dumps(job)],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 120,
-        check=False,
-    )
+    said, errors = _run(["node", str(FOLDER / "play.mjs"), json.dumps(job)], seconds + 100)
     try:
-        found = json.loads(done.stdout)
+        found = json.loads(said)
     except json.JSONDecodeError:
-        raise AssertionError(f"no report from the browser: {done.stdout}{done.stderr}") from None
+        raise AssertionError(f"no report from the browser: {said}{errors}") from None
     if "error" in found:
         raise AssertionError(f"{player} does not play {url}: {found['error']}\n" + "\n".join(found["said"]))
     return Playback(found["samples"], found["stalls"], found["problems"], found["levels"], found["said"])
+
+
+def _run(command: list[str], timeout: float) -> tuple[str, str]:
+    """Both outputs of ``command``; when it hangs it is killed with all it started."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            return process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return process.communicate()

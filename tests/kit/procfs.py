@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -68,3 +70,18 @@ def children(pid: int) -> list[int]:
         found += below
         todo += below
     return found
+
+
+def kill(pid: int) -> None:
+    """SIGKILL."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_gone(pids: list[int], seconds: float) -> list[int]:
+    """Which of ``pids`` are still alive after at most ``seconds``."""
+    until = time.monotonic() + seconds
+    while left := [pid for pid in pids if alive(pid)]:
+        if time.monotonic() > until:
+            break
+        time.sleep(0.02)
+    return left

@@ -1,0 +1,69 @@
+"""Debian's Chromium plays with the players that people use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kit import browser, ffmpeg
+from tests.kit.ffmpeg import HD, LONG
+from tests.kit.kiln import KilnProcess
+
+pytestmark = [pytest.mark.needs("chromium", "node", "npm"), pytest.mark.system]
+
+SECONDS = 20
+
+
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    if reason := browser.missing():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def published(kiln: KilnProcess) -> Iterator[KilnProcess]:
+    """The engine with ``app/cam1`` sent to it by RTMP."""
+    with ffmpeg.publish(ffmpeg.source(LONG), kiln.rtmp("cam1"), loop=True):
+        kiln.wait_stream("cam1")
+        yield kiln
+
+
+def check(playback: browser.Playback, record_property: object, seconds: float = SECONDS) -> None:
+    report = f"latency {playback.latency} s, behind the clock {playback.behind_clock} s, {playback.frames} frames"
+    assert callable(record_property)
+    record_property("playback", report)
+    assert playback.watched >= seconds - 1
+    assert playback.stalls == [], report
+    assert playback.longest_stand <= 0.75, report
+    assert playback.advanced >= seconds - 1, report
+    assert playback.frames >= 30 * (seconds - 1) * 0.9, report
+    assert not [problem for problem in playback.problems if "fatal" in problem], playback.problems
+
+
+@pytest.mark.parametrize("stream", ["cam1", "pattern"])
+@pytest.mark.parametrize("player", ["hls", "ovenplayer"])
+def test_plays_without_a_stall(published: KilnProcess, player: str, stream: str, record_property: object) -> None:
+    playback = browser.play(published.hls(stream), player, SECONDS)
+    check(playback, record_property)
+    assert playback.latency is not None
+    assert playback.behind_clock is not None
+    # Three parts of half a second held back, and what encoder, network and player add.
+    assert playback.latency <= 4
+    assert -0.5 <= playback.behind_clock <= 4
+    print(f"{player} {stream}: latency {playback.latency:.2f} s, {playback.behind_clock:.2f} s behind the clock")  # noqa: T201
+
+
+def test_the_status_page_plays(published: KilnProcess, record_property: object) -> None:
+    """The page at / with its own inline player, without a line of script from anywhere else."""
+    playback = browser.play(f"http://127.0.0.1:{published.ports.http}/", "page", 8)
+    check(playback, record_property, 8)
+
+
+def test_hls_js_changes_between_three_renditions(kiln: KilnProcess, record_property: object) -> None:
+    with ffmpeg.publish(ffmpeg.source(HD), kiln.rtmp("levels", "ladder"), loop=True):
+        kiln.wait_stream("levels", app="ladder")
+        playback = browser.play(kiln.hls("levels", "ladder.m3u8", app="ladder"), "hls", 5, switch=True)
+    assert {level["wanted"] for level in playback.levels} == {720, 360, 180}
+    assert all(level["height"] == level["wanted"] for level in playback.levels), playback.levels
+    assert playback.advanced >= 4

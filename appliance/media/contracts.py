@@ -140,7 +140,6 @@ class OutputStream:
         return f"{self.vhost}/{self.app}/{self.name}"
 
 
-SpawnChild = Callable[[str, Callable[[Progress], Awaitable[None]]], None]
 
 
 @dataclass(slots=True)

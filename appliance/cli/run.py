@@ -1,0 +1,104 @@
+"""``kiln run``: from a configuration file to a box on the air, and in order off it again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from appliance.access.tokens import AccessToken
+from appliance.api.app import make_fronts
+from appliance.cli.banner import banner
+from appliance.engine.engine import Engine
+from appliance.errors import KilnError
+from appliance.logs import set_up_logging
+from appliance.settings import models
+from appliance.settings.store import Store
+from appliance.settings.xml import DEFAULT_XML, load_xml
+
+log = logging.getLogger("kiln.run")
+
+#: How long the ordered stop may take before the process ends by itself (seconds).
+STOP_WITHIN = 5.0
+#: Short, so that a thread that holds the interpreter gives it back to the loop soon (seconds).
+SWITCH_INTERVAL = 0.0005
+
+
+def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
+    """Be on the air until SIGTERM or SIGINT. Raises KilnError when it can't start."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    set_up_logging(log_level, sys.stderr)
+    settings = _load(config)
+    folder = state or default_state()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise KilnError(f"the state folder {folder} can't be made: {error.strerror}") from error
+    clean = trio.run(_serve, settings, folder)
+    if not clean:
+        # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+def default_state() -> Path:
+    """``$KILN_STATE``, else ``kiln`` below ``$XDG_STATE_HOME`` or ``~/.local/state``."""
+    chosen = os.environ.get("KILN_STATE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "kiln"
+
+
+def _load(config: Path | None) -> models.Server:
+    loaded = load_xml(config or DEFAULT_XML)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    return loaded.model
+
+
+async def _serve(settings: models.Server, state: Path) -> bool:
+    """Whether everything could be stopped."""
+    store = await Store.open(state / "kiln.sqlite")
+    try:
+        for warning in store.warnings:
+            log.warning("%s", warning)
+        api = settings.managers.api
+        token = await AccessToken.load(state, os.environ, api.access_token if api else "", store=store)
+        engine = Engine(settings, state=state, store=store, token=token)
+
+        async def ready() -> None:
+            sys.stdout.write(banner(engine))
+            sys.stdout.flush()
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_obey_signals, engine.stop, engine.reload_certificates)
+            await engine.run(make_fronts, ready)
+            nursery.cancel_scope.cancel()
+        return not engine.supervisor.abandoned
+    finally:
+        with trio.CancelScope(shield=True):
+            await store.close()
+
+
+async def _obey_signals(
+    stop: Callable[[], None],
+    reload: Callable[[], None],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            if number == signal.SIGHUP:
+                reload()
+            else:
+                # The kernel ends us if the ordered stop hangs, whatever the loop does then.
+                signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+                signal.setitimer(signal.ITIMER_REAL, STOP_WITHIN)
+                stop()

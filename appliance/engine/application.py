@@ -1,0 +1,77 @@
+"""One application: the input streams that are live in it and the output streams made of them."""
+
+from __future__ import annotations
+
+import logging
+
+from appliance.engine.input_stream import InputStream
+from appliance.engine.outputs import Output
+from appliance.engine.services import Services
+from appliance.engine.stream_set import StreamSet
+from appliance.errors import Forbidden, NameTaken
+from appliance.media.contracts import Source
+from appliance.settings import models
+from appliance.settings.names import check_name
+
+log = logging.getLogger("kiln.application")
+
+#: A source that has sent nothing for so long (ns) gives way to another of the same name.
+SILENT_NS = 3_000_000_000
+
+#: Which provider setting lets a source kind in.
+PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture"}
+
+
+class Application:
+    """``settings`` never change under a running application: a change makes a new one."""
+
+    def __init__(self, vhost: str, settings: models.Application, services: Services) -> None:
+        self.vhost = vhost
+        self.name = settings.name
+        self.settings = settings
+        self.inputs: dict[str, InputStream] = {}
+        self._services = services
+
+    @property
+    def label(self) -> str:
+        return f"{self.vhost}/{self.name}"
+
+    def open_input(self, name: str, source: Source, *, replace: bool = False) -> InputStream:
+        """See ``contracts.Directory.open_input``."""
+        check_name("stream", name)
+        provider = PROVIDER_OF_KIND.get(source.kind, "")
+        if provider and getattr(self.settings.providers, provider) is None:
+            raise Forbidden(f"application {self.label} takes no {source.kind} input")
+        present = self.inputs.get(name)
+        if present is not None:
+            silent = self._services.clock.monotonic() - present.last_packet > SILENT_NS
+            if not (replace or silent):
+                raise NameTaken(f"stream {self.label}/{name} is on already, from {present.source.url}")
+            present.cancel("replaced by another source" if replace else "silent, and another source came")
+        opened = InputStream(
+            self.vhost, self.name, name, source, clock=self._services.clock,
+            make_outputs=self._make_outputs, on_close=self._forget,
+        )  # fmt: skip
+        self.inputs[name] = opened
+        return opened
+
+    def output(self, name: str) -> Output | None:
+        """The live output stream of that name (its hub may not exist yet)."""
+        for each in self.inputs.values():
+            if each.outputs is not None:
+                found = each.outputs.by_name.get(name)
+                if found is not None:
+                    return found
+        return None
+
+    def close(self, reason: str) -> None:
+        for each in list(self.inputs.values()):
+            each.cancel(reason)
+
+    def _make_outputs(self, source: InputStream) -> StreamSet:
+        taken = {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
+        return StreamSet(source, self.settings, self._services, taken)
+
+    def _forget(self, closed: InputStream, reason: str) -> None:
+        if self.inputs.get(closed.name) is closed:
+            del self.inputs[closed.name]

@@ -1,0 +1,58 @@
+"""Who exists: the one place that providers, publishers and the API look things up in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from appliance.engine.application import Application
+from appliance.engine.hosts import first_match
+from appliance.engine.input_stream import InputStream
+from appliance.engine.services import Services
+from appliance.engine.virtual_host import VirtualHost
+from appliance.errors import NotFound
+from appliance.media.contracts import Source
+from appliance.media.stream import Stream
+from appliance.settings import models
+
+
+class Directory:
+    """Implements ``appliance.media.contracts.Directory`` over the virtual hosts in configuration order."""
+
+    def __init__(self, vhosts: Iterable[models.VirtualHost], services: Services) -> None:
+        self.vhosts = {settings.name: VirtualHost(settings, services) for settings in vhosts}
+        self._find_host = lru_cache(maxsize=1024)(self._match_host)
+
+    def vhost_for_host(self, host: str) -> str | None:
+        return self._find_host(host)
+
+    def _match_host(self, host: str) -> str | None:
+        return first_match([(vhost.name, vhost.host_names) for vhost in self.vhosts.values()], host)
+
+    def find_application(self, vhost: str, app: str) -> Application | None:
+        found = self.vhosts.get(vhost)
+        return found.applications.get(app) if found else None
+
+    def application(self, vhost: str, app: str) -> models.Application | None:
+        found = self.find_application(vhost, app)
+        return found.settings if found else None
+
+    def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> InputStream:
+        application = self.find_application(vhost, app)
+        if application is None:
+            raise NotFound(f"there is no application {vhost}/{app}")
+        return application.open_input(name, source, replace=replace)
+
+    def output(self, vhost: str, app: str, name: str) -> Stream | None:
+        application = self.find_application(vhost, app)
+        found = application.output(name) if application else None
+        return found.output.stream if found and found.output else None
+
+    def input(self, vhost: str, app: str, name: str) -> Stream | None:
+        application = self.find_application(vhost, app)
+        found = application.inputs.get(name) if application else None
+        return found.stream if found and found.prepared else None
+
+    def close(self, reason: str) -> None:
+        for vhost in self.vhosts.values():
+            vhost.close(reason)

@@ -1,0 +1,129 @@
+"""One live input stream: its timeline, its hub, and the output streams made of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from appliance.media.clock import Clock
+from appliance.media.contracts import Source
+from appliance.media.measure import Measured
+from appliance.media.packet import Packet
+from appliance.media.stream import Stream
+from appliance.media.timeline import Timeline
+from appliance.media.track import Track
+
+if TYPE_CHECKING:
+    from appliance.engine.stream_set import StreamSet
+
+log = logging.getLogger("kiln.input")
+
+MakeOutputs = Callable[["InputStream"], "StreamSet"]
+
+
+class InputStream:
+    """What a provider feeds (``appliance.media.contracts.Input``). Made by the application, once a source.
+
+    ``prepared`` is set with the first tracks. ``last_packet`` is the monotonic nanosecond of the newest packet.
+    """
+
+    def __init__(
+        self, vhost: str, app: str, name: str, source: Source, *, clock: Clock, make_outputs: MakeOutputs,
+        on_close: Callable[[InputStream, str], None],
+    ) -> None:  # fmt: skip
+        self.vhost = vhost
+        self.app = app
+        self.name = name
+        self.source = source
+        self.clock = clock
+        self.created_wall = clock.wall()
+        self.last_packet = clock.monotonic()
+        self.outputs: StreamSet | None = None
+        self.measured: dict[int, Measured] = {}
+        self._make_outputs = make_outputs
+        self._on_close = on_close
+        self._stream: Stream | None = None
+        self._timeline: Timeline | None = None
+        self._cancel_callbacks: list[Callable[[str], None]] = []
+        self._closed = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.vhost}/{self.app}/{self.name}"
+
+    @property
+    def prepared(self) -> bool:
+        return self._stream is not None
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def stream(self) -> Stream:
+        assert self._stream is not None, "prepare() comes first"
+        return self._stream
+
+    @property
+    def tracks(self) -> list[Track]:
+        return sorted(self._stream.tracks.values(), key=lambda track: track.id) if self._stream else []
+
+    @property
+    def timeline(self) -> Timeline | None:
+        return self._timeline
+
+    def prepare(self, tracks: Sequence[Track]) -> None:
+        if self._closed or self._stream is not None:
+            return
+        epoch = self.clock.monotonic()
+        self._stream = Stream(self.label, tracks, clock=self.clock, epoch=epoch)
+        self._timeline = Timeline(self.clock.monotonic, epoch)
+        self.measured = {track.id: Measured() for track in tracks}
+        log.info("input on stream=%s source=%s peer=%s tracks=%s", self.label, self.source.kind, self.source.url,
+                 ",".join(_described(track) for track in tracks))  # fmt: skip
+        self.outputs = self._make_outputs(self)
+        self.outputs.open()
+
+    def send(self, track: Track, pts: int, dts: int, keyframe: bool, payload: bytes, duration: int = 0) -> None:
+        stream = self._stream
+        timeline = self._timeline
+        if self._closed or stream is None or timeline is None:
+            return
+        pts, dts, duration = timeline.stamp(track, pts, dts, duration)
+        packet = Packet(track, pts, dts, duration, keyframe, payload)
+        self.last_packet = self.clock.monotonic()
+        measured = self.measured.get(track.id)
+        if measured is None:
+            measured = self.measured[track.id] = Measured()
+        measured.add(packet)
+        stream.publish(packet)
+
+    def close(self, reason: str) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        log.info("input off stream=%s reason=%r", self.label, reason)
+        if self._stream is not None:
+            self._stream.close()
+        if self.outputs is not None:
+            self.outputs.close()
+        self._on_close(self, reason)
+
+    def on_cancel(self, callback: Callable[[str], None]) -> None:
+        self._cancel_callbacks.append(callback)
+
+    def cancel(self, reason: str) -> None:
+        """End this input from the engine's side: its provider is told, then it is closed."""
+        callbacks, self._cancel_callbacks = self._cancel_callbacks, []
+        for callback in callbacks:
+            callback(reason)
+        self.close(reason)
+
+
+def _described(track: Track) -> str:
+    if track.is_video:
+        return f"{track.codec}:{track.width}x{track.height}"
+    if track.is_audio:
+        return f"{track.codec}:{track.sample_rate}/{track.channels}"
+    return str(track.codec)

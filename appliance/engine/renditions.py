@@ -1,0 +1,88 @@
+"""What one transcoder makes for all output streams of an input: equal encodes are made once and shared."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+
+from appliance.engine.outputs import Output
+from appliance.engine.profiles import PlannedTrack
+from appliance.media.packet import Packet
+from appliance.media.track import Track
+from appliance.settings import models
+from appliance.transcoder import sources
+from appliance.transcoder.encoders import split_codec
+from appliance.transcoder.spec import RenditionSpec
+
+log = logging.getLogger("kiln.output")
+
+
+class RenditionTable:
+    """``specs`` are the encodes to make; as the transcoder's sink it hands each result to every output that wants it."""
+
+    def __init__(self, source_url: str | None) -> None:
+        self.specs: list[RenditionSpec] = []
+        self.faults = 0
+        self.last_fault = ""
+        self._raw = sources.parse(source_url) if source_url is not None else None
+        self._consumers: dict[int, list[tuple[Output, PlannedTrack]]] = {}
+        self._known: dict[RenditionSpec, int] = {}
+
+    def add(self, output: Output) -> None:
+        """Take up what ``output`` wants encoded. Raises ConfigError when one of its encodes can't be made."""
+        wanted = [(planned, self._spec(planned)) for planned in output.plan.tracks if not planned.bypass]
+        for planned, spec in wanted:
+            anonymous = msgspec.structs.replace(spec.names_aside(), id=0)
+            number = self._known.get(anonymous)
+            if number is None:
+                number = self._known[anonymous] = len(self.specs)
+                self.specs.append(msgspec.structs.replace(spec, id=number))
+            self._consumers.setdefault(number, []).append((output, planned))
+
+    def track(self, track: Track) -> None:
+        for output, planned in self._consumers[track.id]:
+            output.encoded_track(planned, track)
+
+    def packet(self, packet: Packet) -> None:
+        for output, planned in self._consumers[packet.track.id]:
+            output.encoded_packet(planned, packet)
+
+    def fault(self, text: str) -> None:
+        self.faults += 1
+        self.last_fault = text
+
+    def _spec(self, planned: PlannedTrack) -> RenditionSpec:
+        encode = planned.encode
+        if encode is None:
+            assert self._raw is not None, "only a raw source has an encode of its own"
+            return self._raw.own_encode(planned.source, output_id=0, variant=planned.variant)
+        return encode_spec(planned.source.id, planned.variant, encode)
+
+
+def encode_spec(
+    input_id: int, variant: str, encode: models.VideoEncode | models.AudioEncode | models.ImageEncode
+) -> RenditionSpec:
+    """The encode item of an output profile as the transcoder takes it. Raises ConfigError for an unknown codec."""
+    codec, module = split_codec(encode.codec)
+    modules = tuple(part.strip() for part in encode.modules.split(",") if part.strip())
+    if module and module not in modules:
+        modules = (module, *modules)
+    if isinstance(encode, models.AudioEncode):
+        return RenditionSpec(
+            id=0, input_id=input_id, kind="audio", codec=codec, variant=variant, bitrate=encode.bitrate,
+            sample_rate=encode.samplerate, channels=encode.channel, modules=modules,
+        )  # fmt: skip
+    if isinstance(encode, models.ImageEncode):
+        return RenditionSpec(
+            id=0, input_id=input_id, kind="image", codec=codec, variant=variant, width=encode.width,
+            height=encode.height, framerate=encode.framerate, skip_frames=encode.skip_frames or -1, modules=modules,
+        )  # fmt: skip
+    return RenditionSpec(
+        id=0, input_id=input_id, kind="video", codec=codec, variant=variant, bitrate=encode.bitrate,
+        width=encode.width, height=encode.height, framerate=encode.framerate,
+        key_frame_interval=encode.key_frame_interval,
+        key_frame_interval_type="time" if encode.key_frame_interval_type.lower() == "time" else "frame",
+        preset=encode.preset.lower(), profile=encode.profile.lower(), b_frames=encode.b_frames,
+        skip_frames=encode.skip_frames, thread_count=encode.thread_count, lookahead=encode.lookahead, modules=modules,
+    )  # fmt: skip

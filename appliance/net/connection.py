@@ -1,0 +1,142 @@
+"""What every connection has: a transport, a cancel scope, and deadlines that the server's sweep enforces."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from appliance.net.asgi import ASGI_VERSION, ClientDisconnected, Headers, Scope, parse_target
+from appliance.net.parking import ParkedTask, ParkingLot
+from appliance.net.transport import PlainTransport
+
+if TYPE_CHECKING:
+    from appliance.net.http_server import HttpServer
+
+Address = tuple[str, int]
+
+
+class Parking:
+    """The one place where a handler parks: what the sweep must know of it."""
+
+    __slots__ = ("place",)
+
+    def __init__(self) -> None:
+        self.place: ParkedTask | None = None
+
+    async def park(self, lot: ParkingLot, deadline: float = math.inf) -> bool:
+        """``scope["extensions"]["kiln.park"]``; see ``appliance.net.parking.Park``. One wait at a time."""
+        if self.place is not None:
+            raise RuntimeError("this request is parked already")
+        if trio.current_time() >= deadline:
+            await trio.lowlevel.checkpoint()
+            return False
+        self.place = ParkedTask(deadline)
+        try:
+            return await lot.park(self.place)
+        finally:
+            self.place = None
+
+    def enforce(self, now: float) -> None:
+        place = self.place
+        if place is not None and now >= place.deadline:
+            place.give_up()
+
+
+class Connection:
+    """One connection. ``scope`` cancels all that runs for it; ``gone``: nobody is there to send to.
+
+    ``busy`` connections have a handler running and do not read: the sweep asks the kernel whether the client left.
+    """
+
+    def __init__(self, server: HttpServer, transport: PlainTransport, client: Address | None, local: Any) -> None:
+        self.server = server
+        self.limits = server.limits
+        self.transport = transport
+        self.client = client
+        self.local = local
+        self.scope = trio.CancelScope()
+        self.read_deadline = math.inf
+        self.write_deadline = math.inf
+        self.busy = False
+        self.gone = False
+        self.extensions: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        raise NotImplementedError
+
+    def stop_when_idle(self) -> None:
+        """The server shuts down: end now if nothing is being answered, else after that."""
+        raise NotImplementedError
+
+    def enforce(self, now: float) -> None:
+        """Called by the sweep: act on what is overdue."""
+        if now >= self.write_deadline:
+            self.cut()
+        elif now >= self.read_deadline:
+            self.time_out()
+
+    def time_out(self) -> None:
+        """The peer sent nothing, or not enough, for too long."""
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Nobody is there: cancel whatever runs for this connection."""
+        self.gone = True
+        self.scope.cancel()
+
+    def cut(self) -> None:
+        """Drop the peer and whatever it has not read."""
+        self.transport.reset()
+        self.abandon()
+
+    def client_left(self, reset: bool) -> None:
+        """The kernel tells the sweep that the client closed its side, or (``reset``) both."""
+        # A client that only ended its side may still read what is being written, and what it sent is read first.
+        if reset or (self.write_deadline == math.inf and self.read_deadline == math.inf):
+            self.abandon()
+
+    async def write(self, buffers: list[bytes | memoryview]) -> None:
+        """Send all, at once if the socket takes it. Raises ClientDisconnected."""
+        try:
+            rest = self.transport.try_send(buffers)
+            if rest:
+                await self._write_slowly(rest)
+        except OSError as error:
+            self.gone = True
+            raise ClientDisconnected(str(error)) from error
+
+    async def _write_slowly(self, buffers: list[bytes | memoryview]) -> None:
+        transport = self.transport
+        try:
+            while buffers:
+                self.write_deadline = trio.current_time() + self.limits.write_timeout
+                await trio.lowlevel.wait_writable(transport.fd)
+                buffers = transport.try_send(buffers)
+        finally:
+            self.write_deadline = math.inf
+
+    def request_scope(
+        self, kind: str, version: str, method: str, target: bytes, headers: Headers, extensions: dict[str, Any]
+    ) -> Scope:
+        """An ASGI scope. Raises BadTarget."""
+        path, raw_path, query = parse_target(target)
+        scheme = self.transport.scheme
+        scope: Scope = {
+            "type": kind,
+            "asgi": ASGI_VERSION,
+            "http_version": version,
+            "scheme": scheme if kind == "http" else scheme.replace("http", "ws"),
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": headers,
+            "client": self.client,
+            "server": self.local,
+            "extensions": extensions,
+        }
+        if kind == "http":
+            scope["method"] = method
+        return scope

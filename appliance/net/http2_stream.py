@@ -1,0 +1,359 @@
+"""One HTTP/2 stream: a request and its response, the ``receive`` and ``send`` of a handler."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import trio
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+
+from appliance.net.asgi import (
+    NO_BODY_STATUS,
+    BadTarget,
+    ClientDisconnected,
+    Headers,
+    Message,
+    Scope,
+    body_buffers,
+    error_body,
+    valid_host,
+)
+from appliance.net.connection import Parking
+
+if TYPE_CHECKING:
+    from appliance.net.http2 import Http2Connection
+
+LOG = logging.getLogger("kiln.net")
+
+_BODY_RATE = 1024
+_LINE_OVERHEAD = 4
+_BYTES_A_FLUSH = 128 * 1024
+_FRAME = struct.Struct(">BHBBI")
+
+
+class Http2Stream:
+    """``scope`` cancels the handler; ``cancelled``: the client reset the stream, or it was reset for it."""
+
+    __slots__ = (
+        "_aborted",
+        "_arrived",
+        "_body_began",
+        "_body_given",
+        "_body_limit",
+        "_bodyless",
+        "_chunks",
+        "_complete",
+        "_connection",
+        "_ended",
+        "_expects_continue",
+        "_head_sent",
+        "_headers",
+        "_method",
+        "_read_deadline",
+        "_received",
+        "_remaining",
+        "_request",
+        "_response_headers",
+        "_status",
+        "_unacknowledged",
+        "_write_deadline",
+        "asgi_scope",
+        "cancelled",
+        "id",
+        "parking",
+        "scope",
+    )
+
+    def __init__(
+        self, connection: Http2Connection, stream_id: int, headers: Iterable[tuple[bytes, bytes]], *, ended: bool
+    ) -> None:
+        self._connection = connection
+        self.id = stream_id
+        self.scope = trio.CancelScope()
+        self.parking = Parking()
+        self.asgi_scope: Scope | None = None
+        self.cancelled = False
+        self._aborted = False
+        self._request = headers
+        self._method = b""
+        self._ended = ended
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self._unacknowledged = 0
+        self._arrived = trio.lowlevel.ParkingLot()
+        self._body_limit = 0
+        self._body_given = False
+        self._body_began = math.inf
+        self._expects_continue = False
+        self._status = 0
+        self._response_headers: Any = ()
+        self._head_sent = False
+        self._bodyless = False
+        self._remaining = -1
+        self._complete = False
+        self._read_deadline = math.inf
+        self._write_deadline = math.inf
+
+    # What the connection tells.
+
+    def data_received(self, data: bytes, size: int) -> None:
+        if self._complete or self.cancelled:
+            self._connection.acknowledge(size, self.id)
+            return
+        self._chunks.append(data)
+        self._received += len(data)
+        self._unacknowledged += size
+        self._arrived.unpark_all()
+
+    def body_ended(self) -> None:
+        self._ended = True
+        self._arrived.unpark_all()
+
+    def cancel(self) -> None:
+        self.cancelled = True
+        self.scope.cancel()
+
+    def enforce(self, now: float) -> None:
+        self.parking.enforce(now)
+        if now >= self._read_deadline or now >= self._write_deadline:
+            self._connection.reset(self.id, ErrorCodes.CANCEL)
+            self.cancel()
+
+    def close(self) -> None:
+        """The handler is over: end the stream if it is not."""
+        connection = self._connection
+        connection.acknowledge(self._unacknowledged, self.id)
+        if self.cancelled or connection.gone:
+            return
+        if not self._complete:
+            connection.reset(self.id, ErrorCodes.INTERNAL_ERROR)
+        elif not self._ended:
+            connection.reset(self.id, ErrorCodes.NO_ERROR)
+
+    # The request.
+
+    async def answer(self) -> None:
+        """Run the handler, or refuse the request."""
+        connection = self._connection
+        if self.cancelled:
+            return
+        try:
+            scope = self.asgi_scope = self._read_head()
+        except BadTarget:
+            await self._refuse(400)
+            return
+        if scope is None:
+            await self._refuse(431)
+            return
+        if not self._ended:
+            self._body_limit = connection.server.body_limit(scope)
+            if self._announced() > self._body_limit:
+                await self._refuse(413)
+                return
+        connection.server.requests += 1
+        failed = False
+        try:
+            await connection.server.app(scope, self.receive, self.send)
+        except Exception as error:
+            if self.cancelled or self._aborted or connection.gone:
+                return
+            failed = True
+            connection.server.handler_failed(scope, error)
+        if not self._complete and not self.cancelled:
+            if not failed:
+                LOG.error("event=unfinished_response path=%s", scope["path"])
+            if not self._head_sent:
+                await self._refuse(500)
+
+    def _read_head(self) -> Scope | None:
+        """The ASGI scope; None when the head is too big. Raises BadTarget."""
+        fields: dict[bytes, bytes] = {}
+        headers: Headers = []
+        cookies: list[bytes] = []
+        size = 0
+        for name, value in self._request:
+            size += len(name) + len(value) + _LINE_OVERHEAD
+            if name.startswith(b":"):
+                fields[name] = value
+            elif name == b"cookie":
+                cookies.append(value)
+            else:
+                headers.append((name, value))
+                if name == b"expect" and value.lower() == b"100-continue":
+                    self._expects_continue = True
+        if size > self._connection.limits.header_size:
+            return None
+        if cookies:
+            headers.append((b"cookie", b"; ".join(cookies)))
+        authority = fields.get(b":authority")
+        if authority is not None:
+            headers = [(b"host", authority), *(pair for pair in headers if pair[0] != b"host")]
+        if not valid_host(dict(headers).get(b"host", b"")):
+            raise BadTarget("the authority is none")
+        self._method = fields.get(b":method", b"")
+        target = fields.get(b":path", b"")
+        if target == b"*" and self._method != b"OPTIONS":
+            raise BadTarget("* is for OPTIONS")
+        extensions = {**self._connection.extensions, "kiln.park": self.parking.park}
+        try:
+            method = self._method.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise BadTarget("the method is none") from error
+        self._request = headers
+        return self._connection.request_scope("http", "2", method, target, headers, extensions)
+
+    def _announced(self) -> int:
+        for name, value in self._request:
+            if name == b"content-length" and value.isdigit():
+                return int(value)
+        return 0
+
+    async def receive(self) -> Message:
+        if self._expects_continue and not self._head_sent:
+            self._expects_continue = False
+            self._connection.h2.send_headers(self.id, [(b":status", b"100")])
+            self._connection.flush()
+        while not self._body_given:
+            if self._received > self._body_limit:
+                self._aborted = self._body_given = True
+                if not self._head_sent:
+                    await self._refuse(413)
+                return {"type": "http.disconnect"}
+            if self._chunks or self._ended:
+                return self._take_body()
+            await self._await_body()
+        while not (self._complete or self._aborted or self.cancelled):
+            await self._arrived.park()
+        await trio.lowlevel.checkpoint()
+        return {"type": "http.disconnect"}
+
+    def _take_body(self) -> Message:
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        self._body_given = self._ended
+        unacknowledged, self._unacknowledged = self._unacknowledged, 0
+        self._connection.acknowledge(unacknowledged, self.id)
+        self._connection.flush()
+        return {"type": "http.request", "body": body, "more_body": not self._ended}
+
+    async def _await_body(self) -> None:
+        if self._body_began == math.inf:
+            self._body_began = trio.current_time()
+        patience = self._connection.limits.body_timeout + self._received / _BODY_RATE
+        self._read_deadline = self._body_began + patience
+        try:
+            await self._arrived.park()
+        finally:
+            self._read_deadline = math.inf
+
+    # The response.
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start":
+            status = message["status"]
+            if self._status or not 200 <= status <= 599:
+                raise RuntimeError(f"can't start a response with status {status} here")
+            self._status = status
+            self._response_headers = message.get("headers", ())
+        elif kind == "http.response.body":
+            if self.cancelled or self._connection.gone or self._aborted:
+                raise ClientDisconnected("the client is gone")
+            if not self._status or self._complete:
+                raise RuntimeError("a response body outside of a response")
+            try:
+                await self._send_body(message)
+            except (ProtocolError, KeyError) as error:  # h2 forgets a stream that was closed.
+                raise ClientDisconnected("the stream is closed") from error
+        else:
+            raise RuntimeError(f"unexpected message {kind}")
+
+    async def _send_body(self, message: Message) -> None:
+        connection = self._connection
+        more = message.get("more_body", False)
+        pieces, size = body_buffers(message)
+        fields: Headers = []
+        if not self._head_sent:
+            fields = self._render_head(-1 if more else size)
+        if self._bodyless:
+            pieces, size = [], 0
+        elif self._remaining >= 0:
+            self._remaining -= size
+            if self._remaining < 0 or (self._remaining and not more):
+                raise RuntimeError("the response body is not as long as its content-length says")
+        if fields:
+            connection.h2.send_headers(self.id, fields, end_stream=not more and not size)
+            self._head_sent = True
+        if size:
+            await self._send_data(pieces, size, not more)
+        elif not fields and not more:
+            connection.h2.end_stream(self.id)
+        if not more:
+            self._complete = True
+            self._arrived.unpark_all()
+        connection.flush()
+
+    def _render_head(self, whole_size: int) -> Headers:
+        fields, length = self._connection.server.heads.http2(self._status, self._response_headers)
+        head_request = self._method == b"HEAD"
+        self._bodyless = head_request or self._status in NO_BODY_STATUS
+        if self._status == 204:
+            fields = [field for field in fields if field[0] != b"content-length"]
+        elif length < 0 and whole_size >= 0 and self._status != 304 and not (head_request and not whole_size):
+            fields.append((b"content-length", b"%d" % whole_size))
+        self._remaining = length
+        return fields
+
+    async def _send_data(self, pieces: list[bytes | memoryview], size: int, last: bool) -> None:
+        connection = self._connection
+        stream = connection.h2.streams[self.id]
+        unflushed = 0
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                window = min(
+                    stream.outbound_flow_control_window,
+                    connection.h2.outbound_flow_control_window,
+                    connection.h2.max_outbound_frame_size,
+                )
+                if window <= 0 or unflushed > _BYTES_A_FLUSH:
+                    connection.flush()
+                    unflushed = 0
+                    await self._await_window(window)
+                    continue
+                part = view[:window]
+                view = view[window:]
+                size -= len(part)
+                unflushed += len(part)
+                if last and not size:
+                    connection.h2.send_data(self.id, part, end_stream=True)
+                else:
+                    stream.outbound_flow_control_window -= len(part)
+                    connection.h2.outbound_flow_control_window -= len(part)
+                    connection.queue(_FRAME.pack(len(part) >> 16, len(part) & 0xFFFF, 0, 0, self.id), part)
+
+    async def _await_window(self, window: int) -> None:
+        connection = self._connection
+        self._write_deadline = trio.current_time() + connection.limits.write_timeout
+        try:
+            if connection.blocked:
+                await connection.unblocked()
+            elif window <= 0:
+                await connection.window_opened.park()
+            else:
+                await trio.lowlevel.checkpoint()
+        finally:
+            self._write_deadline = math.inf
+        if self.cancelled or connection.gone:
+            raise ClientDisconnected("the client is gone")
+
+    async def _refuse(self, status: int) -> None:
+        """Answer without the handler."""
+        self._status = status
+        self._response_headers = [(b"content-type", b"text/plain")]
+        await self._send_body({"type": "http.response.body", "body": error_body(status)})

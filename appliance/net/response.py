@@ -1,0 +1,97 @@
+"""Response heads, HTTP/1 (RFC 9112) and HTTP/2 field lists. What never changes is rendered once; Date once a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+
+from appliance.net.asgi import phrase
+
+_OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
+_HOP_BY_HOP = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"proxy-connection"))
+
+
+class FieldError(RuntimeError):
+    """A handler gave a header that can't be sent."""
+
+
+class Heads:
+    """Renders heads for one server."""
+
+    def __init__(self, server_header: str | None) -> None:
+        self._server = server_header.encode("ascii") if server_header is not None else None
+        if self._server is not None and any(byte < 32 or byte > 126 for byte in self._server):
+            raise ValueError("the server header holds characters that can't be sent")
+        self._second = -1
+        self._starts: dict[int, bytes] = {}
+        self._fields: list[tuple[bytes, bytes]] = []
+
+    def _tick(self) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._starts = {}
+            self._fields = [(b"date", formatdate(second, usegmt=True).encode("ascii"))]
+            if self._server is not None:
+                self._fields.append((b"server", self._server))
+
+    def start(self, status: int) -> bytes:
+        """Status line, date and server."""
+        self._tick()
+        start = self._starts.get(status)
+        if start is None:
+            line = f"HTTP/1.1 {status} {phrase(status)}\r\n".encode("ascii")
+            start = line + b"".join(b"%b: %b\r\n" % field for field in self._fields)
+            self._starts[status] = start
+        return start
+
+    def http1(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> tuple[bytes, int, bool]:
+        """Start of a head, the content length that ``headers`` give (-1: none), whether they ask to close.
+
+        Raises FieldError.
+        """
+        pieces = [self.start(status)]
+        length = -1
+        close = False
+        for name, value in headers:
+            if name in _OURS or not name.islower():
+                name = name.lower()
+                if name == b"content-length":
+                    length = content_length(value)
+                    continue
+                if name == b"connection":
+                    close = close or b"close" in value.lower()
+                    continue
+                if name in _OURS:  # The server's own date and name go with every answer; framing is its business too.
+                    continue
+            pieces.append(b"%b: %b\r\n" % (name, value))
+        lines = len(pieces) - 1
+        head = b"".join(pieces)
+        extra = head.count(b"\n", len(pieces[0]))
+        if extra != lines or head.count(b"\r", len(pieces[0])) != lines or b"\0" in head:
+            raise FieldError("a response header holds a line break or a NUL")
+        return head, length, close
+
+    def http2(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], int]:
+        """The field list of a response, and the content length that ``headers`` give (-1: none). Raises FieldError."""
+        self._tick()
+        fields = [(b":status", b"%d" % status), *self._fields]
+        length = -1
+        for name, value in headers:
+            name = name.lower()
+            if name in _HOP_BY_HOP or name in (b"date", b"server"):
+                continue
+            if name == b"content-length":
+                length = content_length(value)
+            if b"\r" in value or b"\n" in value or b"\0" in value or b"\n" in name:
+                raise FieldError("a response header holds a line break or a NUL")
+            fields.append((name, value))
+        return fields, length
+
+
+def content_length(value: bytes) -> int:
+    """Raises FieldError."""
+    if not value.isdigit():
+        raise FieldError(f"content-length is {value!r}")
+    return int(value)

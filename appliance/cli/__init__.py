@@ -28,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="be on the air until SIGTERM or Ctrl-C")
     run.add_argument("--config", type=Path, metavar="FILE", help="a Server.xml; without it the built-in default")
-    run.add_argument("--state", type=Path, metavar="DIR",
-                     help="store, access token, keys and recordings (default: $KILN_STATE, else ~/.local/state/kiln)")  # fmt: skip
+    where = "store, access token, keys, recordings (default: $KILN_STATE, else ~/.local/state/kiln)"
+    run.add_argument("--state", type=Path, metavar="DIR", help=where)
     run.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     run.set_defaults(command=_run)
 

@@ -31,7 +31,19 @@ def _rows(engine: Engine) -> Iterator[str]:
     api = engine.bound.port("api", "http")
     if api is not None:
         yield f"  API      http://{host}:{api}/v1/version\n"
-    yield f"  token    {engine.token.origin}\n"
+    yield f"  token    {_token(engine)}\n"
+
+
+def _token(engine: Engine) -> str:
+    match engine.token.origin:
+        case "environment":
+            return "the one in KILN_ACCESS_TOKEN"
+        case "Server.xml":
+            return "the one in Server.xml"
+        case "store":
+            return f"known by its hash alone, {engine.token.path} is gone"
+        case _:
+            return f"in {engine.token.path}"
 
 
 def _captures(engine: Engine) -> Iterator[str]:

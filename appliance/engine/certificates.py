@@ -25,7 +25,7 @@ def tls_contexts(settings: models.Server, directory: Path) -> TlsContexts:
             try:
                 contexts.replace(name, host.tls.cert_path, host.tls.key_path, host.tls.chain_cert_path or None)
             except KilnError as error:
-                log.error("certificate refused host=%s reason=%s", name, error)  # noqa: TRY400
+                log.error("certificate refused host=%s reason=%s", name, error)
     if DEFAULT_HOST not in contexts.hosts:
         contexts.replace(DEFAULT_HOST, *self_signed(["localhost"], directory))
     return contexts

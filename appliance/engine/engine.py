@@ -18,7 +18,7 @@ from appliance.engine.services import Services
 from appliance.errors import KilnError
 from appliance.media.clock import Clock
 from appliance.media.contracts import Context, Publisher
-from appliance.net.asgi import ASGIApp
+from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener, bind_listeners
@@ -186,7 +186,8 @@ class Engine:
         self.bound.services = [service for service in self.bound.services if service[0] != name]
         for listener in listeners:
             scheme = "unix" if listener.path else "https" if listener.contexts else "http"
-            self.bound.services.append((name, scheme, listener.path or listener.host, 0 if listener.path else listener.port))
+            port = 0 if listener.path else listener.port
+            self.bound.services.append((name, scheme, listener.path or listener.host, port))
             log.info("listening service=%s on=%s", name, listener)
 
     def _note_attempt(self, name: str) -> None:
@@ -216,20 +217,25 @@ class Engine:
             for application in vhost.applications.values():
                 capture = application.settings.providers.capture
                 for stream in capture.streams if capture else ():
-                    provider = partial(CaptureProvider, context, vhost.name, application.name, stream.name, stream.url)
                     self.supervisor.add(
                         ChildSpec(
                             name=f"capture:{application.label}/{stream.name}",
-                            start=lambda progress, make=provider: make().run(progress),
+                            start=partial(_capture, context, vhost.name, application.name, stream),
                             order=50,
                         )
                     )
 
 
+async def _capture(
+    context: Context, vhost: str, app: str, stream: models.CaptureStream, progress: Progress
+) -> None:
+    await CaptureProvider(context, vhost, app, stream.name, stream.url).run(progress)
+
+
 def _status_beside(status: ASGIApp, delivery: ASGIApp) -> ASGIApp:
     """The delivery port's own pages are ``/`` and what lies under ``/-/``; everything else is a stream's."""
 
-    async def app(scope, receive, send) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "")
         if path == "/" or path.startswith("/-/"):
             await status(scope, receive, send)

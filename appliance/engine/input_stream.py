@@ -79,7 +79,7 @@ class InputStream:
         epoch = self.clock.monotonic()
         self._stream = Stream(self.label, tracks, clock=self.clock, epoch=epoch)
         self._timeline = Timeline(self.clock.monotonic, epoch)
-        self.measured = {track.id: Measured() for track in tracks}
+        self.measured = {track.id: Measured(track, self.clock.monotonic) for track in tracks}
         log.info("input on stream=%s source=%s peer=%s tracks=%s", self.label, self.source.kind, self.source.url,
                  ",".join(_described(track) for track in tracks))  # fmt: skip
         self.outputs = self._make_outputs(self)
@@ -95,7 +95,7 @@ class InputStream:
         self.last_packet = self.clock.monotonic()
         measured = self.measured.get(track.id)
         if measured is None:
-            measured = self.measured[track.id] = Measured()
+            measured = self.measured[track.id] = Measured(track, self.clock.monotonic)
         measured.add(packet)
         stream.publish(packet)
 

@@ -73,13 +73,14 @@ class Output:
         """An encoder has told its (new) configuration."""
         ours = self._encoded_for(planned, track)
         self._tracks[planned.id] = ours
-        self.measured.setdefault(planned.id, Measured())
+        if planned.id not in self.measured:
+            self.measured[planned.id] = Measured(ours, self.source.clock.monotonic)
         self._start_if_complete()
 
     def encoded_packet(self, planned: PlannedTrack, packet: Packet) -> None:
         track = self._encoded_for(planned, packet.track)
         ours = Packet(track, packet.pts, packet.dts, packet.duration, packet.keyframe, packet.payload)
-        self.measured.setdefault(planned.id, Measured()).add(ours)
+        self.measured[planned.id].add(ours)
         self._deliver(ours)
 
     def close(self) -> None:

@@ -112,22 +112,38 @@ def _plan_track(track_id: int, track: Track, variant: str, encode: AnyEncode) ->
 
 def matches_for_bypass(track: Track, encode: models.VideoEncode | models.AudioEncode) -> bool:
     """BypassIfMatch: every condition that is written holds, and at least one is written. ``lte``: input <= profile."""
+    if isinstance(encode, models.VideoEncode):
+        outcomes = _video_outcomes(track, encode)
+    else:
+        outcomes = _audio_outcomes(track, encode)
+    rule = encode.bypass_if_match
+    if rule is not None and rule.codec:
+        outcomes.append(str(track.codec) == encode.codec.partition("_")[0].upper())
+    return bool(outcomes) and all(outcomes)
+
+
+def _video_outcomes(track: Track, encode: models.VideoEncode) -> list[bool]:
     rule = encode.bypass_if_match
     if rule is None:
-        return False
-    outcomes: list[bool] = []
-    if rule.codec:
-        outcomes.append(str(track.codec) == encode.codec.partition("_")[0].upper())
-    if isinstance(encode, models.VideoEncode):
-        outcomes += _compared(rule.width, track.width, encode.width)
-        outcomes += _compared(rule.height, track.height, encode.height)
-        outcomes += _compared(rule.framerate, track.frame_rate, encode.framerate)
-        if rule.sar:
-            outcomes.append(track.width * encode.height == track.height * encode.width)
-    else:
-        outcomes += _compared(rule.samplerate, track.sample_rate, encode.samplerate)
-        outcomes += _compared(rule.channel, track.channels, encode.channel)
-    return bool(outcomes) and all(outcomes)
+        return []
+    outcomes = [
+        *_compared(rule.width, track.width, encode.width),
+        *_compared(rule.height, track.height, encode.height),
+        *_compared(rule.framerate, track.frame_rate, encode.framerate),
+    ]
+    if rule.sar:
+        outcomes.append(track.width * encode.height == track.height * encode.width)
+    return outcomes
+
+
+def _audio_outcomes(track: Track, encode: models.AudioEncode) -> list[bool]:
+    rule = encode.bypass_if_match
+    if rule is None:
+        return []
+    return [
+        *_compared(rule.samplerate, track.sample_rate, encode.samplerate),
+        *_compared(rule.channel, track.channels, encode.channel),
+    ]
 
 
 def _compared(rule: str, actual: float, wanted: float) -> list[bool]:

@@ -19,7 +19,7 @@ log = logging.getLogger("kiln.output")
 
 
 class RenditionTable:
-    """``specs`` are the encodes to make; as the transcoder's sink it hands each result to every output that wants it."""
+    """``specs`` are the encodes to make. As the transcoder's sink it hands each result to the outputs that want it."""
 
     def __init__(self, source_url: str | None) -> None:
         self.specs: list[RenditionSpec] = []

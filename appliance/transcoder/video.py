@@ -1,0 +1,426 @@
+"""Video inside the worker: one input, many renditions, each encoded by a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from av.error import FFmpegError
+from av.filter.graph import Graph
+from av.video.frame import PictureType, VideoFrame
+
+from appliance.errors import WorkerFault
+from appliance.transcoder.bitstream import Canonical
+from appliance.transcoder.encoders import candidates
+from appliance.transcoder.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
+from appliance.transcoder.messages import RenditionStats
+from appliance.transcoder.outbox import Outbox
+from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, frame_rate_fraction, output_size
+from appliance.transcoder.video_encoder import VideoSettings, open_video_encoder, pixel_format
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
+
+#: Raw frames that may wait for one encoder: this many, or fewer when they are large.
+QUEUE_FRAMES = 8
+QUEUE_BYTES = 48 * 1024 * 1024
+QUEUE_MINIMUM = 3
+#: Automatic SkipFrames: look at the load this often, and grow by one when frames were lost.
+SKIP_LOOK_NS = 1_000_000_000
+SKIP_CALM_NS = 5_000_000_000
+
+ReportFault = Callable[[str, int | None, bool], None]
+
+
+class _Work(NamedTuple):
+    frame: VideoFrame
+    time: int
+    keyframe: bool
+
+
+class VideoInput:
+    """The decoded frames of one input track. Calls come from one thread at a time."""
+
+    def __init__(self, rate: Fraction | None, phase: int | None = None) -> None:
+        self.renditions: list[VideoRendition] = []
+        self.key_wanted = False
+        self._rate = rate
+        self._phase = phase
+        self._grid: InputGrid | None = None
+        self._meter = RateMeter()
+        self._held: list[tuple[VideoFrame, int]] = []
+        self._fill = False
+        self._force_from: int | None = None
+
+    def frame(self, frame: VideoFrame, time: int) -> None:
+        """One raw frame at ``time`` (90 kHz ticks of the stream's timeline)."""
+        if self._grid is not None:
+            self._offer(self._grid, frame, time)
+            return
+        self._held.append((frame, time))
+        if self._rate is None:
+            self._rate = self._meter.add(time)
+        if self._rate is None:
+            return
+        phase = self._held[0][1] if self._phase is None else self._phase
+        grid = self._grid = InputGrid(self._rate, phase)
+        held, self._held = self._held, []
+        for earlier, at in held:
+            self._offer(grid, earlier, at)
+
+    def lapse(self) -> None:
+        """Frames were left out on purpose: the hole is not filled."""
+        self._fill = False
+
+    def _offer(self, grid: InputGrid, frame: VideoFrame, time: int) -> None:
+        steady = grid.snap(time)
+        if steady is None:
+            return
+        if self.key_wanted:
+            self.key_wanted = False
+            self._force_from = max((r.next_time(grid, steady) for r in self.renditions if r.spec.kind == "video"),
+                                   default=None)  # fmt: skip
+        for rendition in self.renditions:
+            rendition.offer(grid, frame, steady, self._force_from, self._fill)
+        self._fill = True
+
+
+class VideoRendition:
+    """One encode. `offer` never waits; `run` is the thread that filters and encodes."""
+
+    def __init__(self, spec: RenditionSpec, outbox: Outbox, fault: ReportFault, before: VideoRendition | None) -> None:
+        self.spec = spec
+        self.busy_since: int | None = None
+        self._outbox = outbox
+        self._fault = fault
+        self._before = before
+        self._changed = threading.Condition()
+        self._queue: deque[_Work] = deque()
+        self._closed = False
+        self._slots: FrameSlots | None = None
+        self._last_frame: VideoFrame | None = None
+        self._key_pending = True
+        self._forced_until: int | None = None
+        self._skip = spec.skip_frames
+        self._skip_looked = 0
+        self._skip_dropped = 0
+        self._calm_since = 0
+        self._encoder: _Encoder | None = None
+        self._wanted_bitrate: int | None = None
+        self._taken = 0
+        self._dropped = 0
+        self._duplicated = 0
+        self._made = 0
+        self._bytes = 0
+        self._thread = threading.Thread(target=self.run, name=f"encode-{spec.id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # The input's side
+
+    def next_time(self, grid: InputGrid, time: int) -> int:
+        """Time of this rendition's first slot from ``time`` on."""
+        slots = self._slots or self._make_slots(grid)
+        return slots.time_of(slots.first_slot_from(time))
+
+    def offer(self, grid: InputGrid, frame: VideoFrame, time: int, force_from: int | None, fill: bool) -> None:
+        slots = self._slots or self._make_slots(grid)
+        slot = slots.slot_at(time)
+        if slots.last is not None and slot <= slots.last:
+            return
+        at = slots.time_of(slot)
+        forced = force_from is not None and at >= force_from and force_from != self._forced_until
+        if forced:
+            self._forced_until = force_from
+        if slots.begins_interval(slot) or forced:
+            self._key_pending = True
+        if self._skip > 0 and slot % (self._skip + 1) and not self._key_pending:
+            return
+        if fill and self._skip <= 0 and self.spec.kind == "video":
+            self._fill_gap(slots, slot)
+        slots.last = slot
+        self._last_frame = frame
+        self._taken += 1
+        self._put(_Work(frame, at, self._key_pending))
+        if self.spec.skip_frames >= 0:
+            self._adapt_skip(slots)
+
+    def _make_slots(self, grid: InputGrid) -> FrameSlots:
+        spec = self.spec
+        rate = grid.rate
+        if spec.framerate and spec.skip_frames < 0:
+            rate = frame_rate_fraction(spec.framerate)
+        self._slots = FrameSlots(rate, key_frame_interval(spec, rate), grid.phase)
+        return self._slots
+
+    def _fill_gap(self, slots: FrameSlots, slot: int) -> None:
+        missing = slots.gap(slot)
+        picture = self._last_frame
+        if not missing or picture is None or slots.last is None:
+            return
+        for empty in range(slots.last + 1, slot):
+            # Filling is never worth losing a real frame.
+            if len(self._queue) >= self._limit(picture) // 2 and missing < slots.rate / 2:
+                break
+            if len(self._queue) >= self._limit(picture) - 1:
+                break
+            self._duplicated += 1
+            self._put(_Work(picture, slots.time_of(empty), False))
+
+    def _limit(self, frame: VideoFrame) -> int:
+        size = max(1, frame.width * frame.height * 3 // 2)
+        limit = 1 if self.spec.kind == "image" else QUEUE_FRAMES
+        return min(limit, max(QUEUE_MINIMUM, QUEUE_BYTES // size))
+
+    def _put(self, work: _Work) -> None:
+        with self._changed:
+            if len(self._queue) >= self._limit(work.frame):
+                self._dropped += 1
+                if not work.keyframe:
+                    return
+                # A key frame belongs on its tick: a newer frame that no key frame needs makes room.
+                self._queue.pop()
+            self._queue.append(work)
+            if work.keyframe:
+                self._key_pending = False
+            self._changed.notify()
+
+    def _adapt_skip(self, slots: FrameSlots) -> None:
+        now = time.monotonic_ns()
+        if now - self._skip_looked < SKIP_LOOK_NS:
+            return
+        lost = self._dropped - self._skip_dropped
+        self._skip_dropped = self._dropped
+        self._skip_looked = now
+        if lost:
+            self._skip = min(self._skip + 1, max(1, round(slots.rate) - 1))
+            self._calm_since = now
+        elif self._skip > self.spec.skip_frames and now - self._calm_since > SKIP_CALM_NS:
+            self._skip -= 1
+            self._calm_since = now
+
+    # Commands
+
+    def want_key_frame(self) -> None:
+        """The next frame becomes a key frame (packets after the last one were lost)."""
+        self._key_pending = True
+
+    def want_bitrate(self, bitrate: int) -> None:
+        self._wanted_bitrate = bitrate
+
+    def change_bitrate(self, wanted: RenditionSpec) -> bool:
+        """Become ``wanted`` without a new thread when only the bitrate differs."""
+        if self.spec.kind != "video" or msgspec.structs.replace(self.spec, bitrate=wanted.bitrate) != wanted:
+            return False
+        self._wanted_bitrate = wanted.bitrate
+        self.spec = wanted
+        return True
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """Encode what waits, and end. Does not wait for that."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def join(self, timeout: float | None = None) -> None:
+        self._thread.join(timeout)
+
+    @property
+    def stats(self) -> RenditionStats:
+        encoder = self._encoder
+        return RenditionStats(
+            id=self.spec.id,
+            encoder=encoder.name if encoder else "",
+            frames_in=self._taken,
+            frames_out=self._made,
+            bytes_out=self._bytes,
+            dropped=self._dropped,
+            duplicated=self._duplicated,
+            output_dropped=self._outbox.dropped.get(self.spec.id, 0),
+            queue=len(self._queue),
+            skip=self._skip,
+        )
+
+    # The encoder's side
+
+    def run(self) -> None:
+        if self._before is not None:
+            # Its last packets come before our first.
+            self._before.join()
+            self._before = None
+        while True:
+            with self._changed:
+                while not self._queue and not self._closed:
+                    self._changed.wait()
+                if not self._queue:
+                    break
+                work = self._queue.popleft()
+            self.busy_since = time.monotonic_ns()
+            try:
+                self._encode(work)
+            except (FFmpegError, WorkerFault, ValueError) as error:
+                if not self._encode_anew(work, str(error)):
+                    return
+            self.busy_since = None
+        self._finish()
+
+    def _encode(self, work: _Work) -> None:
+        encoder = self._encoder
+        if encoder is None or not encoder.fits(work.frame):
+            encoder = self._open(work.frame, 0)
+        wanted, self._wanted_bitrate = self._wanted_bitrate, None
+        if wanted is not None and not encoder.set_bitrate(wanted):
+            self._send(encoder.finish(), encoder)
+            self.spec = msgspec.structs.replace(self.spec, bitrate=wanted)
+            encoder = self._open(work.frame, encoder.candidate)
+        self._send(encoder.encode(work), encoder)
+
+    def _encode_anew(self, work: _Work, reason: str) -> bool:
+        """After a fault: the next encoder of the list, or the same one opened anew; False when there is none left."""
+        failed = self._encoder
+        self._encoder = None
+        if failed is None:
+            self._fault(reason, self.spec.id, False)
+            return False
+        names = failed.names
+        following = failed.candidate + 1 if failed.candidate + 1 < len(names) else failed.candidate
+        self._fault(f"{failed.name}: {reason}; going on with {names[following]}", self.spec.id, False)
+        try:
+            encoder = self._open(work.frame, following)
+            self._send(encoder.encode(work._replace(keyframe=True)), encoder)
+        except (FFmpegError, WorkerFault, ValueError) as error:
+            self._fault(str(error), self.spec.id, True)
+            return False
+        return True
+
+    def _open(self, frame: VideoFrame, first: int) -> _Encoder:
+        slots = self._slots
+        assert slots is not None
+        spec = self.spec
+        names = spec.encoders or candidates(spec.codec, spec.modules)
+        reasons = []
+        for index in range(first, len(names)):
+            try:
+                self._encoder = _Encoder(names, index, spec, slots, frame)
+            except WorkerFault as fault:
+                reasons.append(str(fault))
+                continue
+            if reasons:
+                self._fault(f"{'; '.join(reasons)}; using {names[index]}", spec.id, False)
+            return self._encoder
+        raise WorkerFault("; ".join(reasons))
+
+    def _send(self, packets: list[Packet[Any]], encoder: _Encoder) -> None:
+        for packet in packets:
+            track = encoder.announcement(packet)
+            if track is not None:
+                self._outbox.track(track)
+            keyframe = packet.is_keyframe or self.spec.kind == "image"
+            payload = encoder.canonical.payload(packet)
+            assert packet.pts is not None
+            dts = packet.pts if packet.dts is None else packet.dts
+            if self._outbox.packet(self.spec.id, packet.pts, dts, encoder.duration, keyframe, payload):
+                self._made += 1
+                self._bytes += packet.size
+
+    def _finish(self) -> None:
+        if self._encoder is None:
+            return
+        try:
+            self._send(self._encoder.finish(), self._encoder)
+        except FFmpegError as error:
+            self._fault(f"{self._encoder.name}: {error}", self.spec.id, False)
+
+
+class _Encoder:
+    """An open encoder with the filter graph before it, for pictures of one size and format."""
+
+    def __init__(
+        self, names: tuple[str, ...], candidate: int, spec: RenditionSpec, slots: FrameSlots, frame: VideoFrame
+    ) -> None:
+        self.names = names
+        self.candidate = candidate
+        self.name = names[candidate]
+        self.duration = slots.duration
+        self._shape = (frame.width, frame.height, frame.format.name)
+        width, height = output_size(spec, frame.width, frame.height)
+        frames = max(1, round(key_frame_interval(spec, slots.rate) * slots.rate))
+        self._context: VideoCodecContext = open_video_encoder(
+            self.name, VideoSettings(spec, width, height, slots.rate, frames)
+        )
+        self._graph = _picture_graph(frame, width, height, pixel_format(self.name))
+        self._bitrate = spec.bitrate
+        self._spec = spec
+        self._rate = slots.rate
+        self._size = (width, height)
+        self._announced = False
+        self._tick = Fraction(1, VIDEO_TIMESCALE)
+        # Frames that would get a negative decoding time are left out: the timeline begins at zero.
+        self._earliest = spec.b_frames * slots.duration
+        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"")
+
+    def fits(self, frame: VideoFrame) -> bool:
+        return self._shape == (frame.width, frame.height, frame.format.name)
+
+    def set_bitrate(self, bitrate: int) -> bool:
+        """Change it in flight; False when that needs a new encoder (above what the rate buffer was opened for)."""
+        if self.name != "libx264" or bitrate > self._bitrate:
+            return False
+        self._context.bit_rate = bitrate
+        return True
+
+    def encode(self, work: _Work) -> list[Packet[Any]]:
+        if work.time < self._earliest:
+            return []
+        self._graph.vpush(work.frame)
+        picture = self._graph.vpull()
+        picture.pts = work.time
+        picture.time_base = self._tick
+        # What the source's encoder chose for this frame is none of ours.
+        picture.pict_type = PictureType.I if work.keyframe else PictureType.NONE
+        return self._context.encode(picture)
+
+    def finish(self) -> list[Packet[Any]]:
+        return self._context.encode(None)
+
+    def announcement(self, packet: Packet[Any]) -> EncodedTrack | None:
+        """What to say before ``packet``: the track, once, and again with a new codec configuration."""
+        if not self.canonical.learn(packet) and self._announced:
+            return None
+        self._announced = True
+        return EncodedTrack(
+            id=self._spec.id,
+            codec_config=self.canonical.config,
+            width=self._size[0],
+            height=self._size[1],
+            frame_rate=float(self._rate),
+            has_b_frames=bool(self._context.has_b_frames),
+            encoder=self.name,
+        )
+
+
+def _picture_graph(frame: VideoFrame, width: int, height: int, pixels: str) -> Graph:
+    graph = Graph()
+    graph.threads = 1
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, VIDEO_TIMESCALE)
+    )
+    nodes = [source]
+    if (frame.width, frame.height) != (width, height):
+        nodes.append(graph.add("scale", f"{width}:{height}:flags=bicubic"))
+    nodes += [graph.add("format", f"pix_fmts={pixels}"), graph.add("buffersink")]
+    graph.link_nodes(*nodes).configure()
+    return graph

@@ -1,0 +1,214 @@
+"""Opens FFmpeg's video and image encoders with the settings of the catalogue (wire catalogue 8.3)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from av.codec.context import CodecContext, Flags, ThreadType
+from av.error import FFmpegError
+
+from appliance.errors import WorkerFault
+from appliance.media.track import Codec
+from appliance.transcoder.spec import VIDEO_TIMESCALE, RenditionSpec
+
+if TYPE_CHECKING:
+    from av.video.codeccontext import VideoCodecContext
+
+#: Cost of a preset against veryfast, which takes about 13 ms for a 1080p frame on one core.
+_PRESET_COST = {
+    "ultrafast": 0.5, "superfast": 0.7, "veryfast": 1.0, "faster": 1.6, "fast": 2.2, "medium": 2.7, "slow": 4.5,
+    "slower": 9.0, "veryslow": 16.0,
+}  # fmt: skip
+_VERYFAST_SECONDS_A_PIXEL = 0.013 / (1920 * 1080)
+#: A thread is added when one would be busier than this.
+_THREAD_LOAD = 0.6
+DEFAULT_PRESET = "faster"
+DEFAULT_PROFILE = "baseline"
+
+Options = dict[str, str]
+
+
+class VideoSettings:
+    """What an encoder is opened with: the spec, the size, the frame rate and the frames between key frames."""
+
+    def __init__(self, spec: RenditionSpec, width: int, height: int, rate: Fraction, key_frames: int) -> None:
+        self.spec = spec
+        self.width = width
+        self.height = height
+        self.rate = rate
+        # Key frames are forced; the encoder's own limit is a safety net of twice that (wire catalogue 8.3).
+        self.gop = 2 * max(1, key_frames)
+        self.preset = spec.preset or DEFAULT_PRESET
+
+    @property
+    def threads(self) -> int:
+        """Threads for a software encoder; a frame in flight for each would cost latency, so they share the frame."""
+        if self.spec.thread_count >= 0:
+            return self.spec.thread_count
+        share = self.width * self.height * float(self.rate) * _VERYFAST_SECONDS_A_PIXEL
+        share *= _PRESET_COST.get(self.preset, 1.0)
+        return max(1, min(os.cpu_count() or 1, 16, -(-int(share * 100) // int(_THREAD_LOAD * 100))))
+
+
+def open_video_encoder(name: str, settings: VideoSettings) -> VideoCodecContext:
+    """Open FFmpeg's encoder ``name``. Raises WorkerFault with the reason."""
+    spec = settings.spec
+    try:
+        context: VideoCodecContext = CodecContext.create(name, "w")  # type: ignore[assignment]
+        context.width = settings.width
+        context.height = settings.height
+        context.sample_aspect_ratio = Fraction(1)
+        context.time_base = Fraction(1, VIDEO_TIMESCALE)
+        context.framerate = settings.rate
+        context.pix_fmt = _PIXEL_FORMATS.get(name, "yuv420p")
+        context.options = _OPTIONS.get(name, _hardware)(settings)
+        if spec.kind == "video":
+            context.bit_rate = spec.bitrate or None
+            context.gop_size = settings.gop
+            context.flags |= Flags.global_header | Flags.closed_gop
+        else:
+            context.thread_count = 1
+        if name in ("libx264", "libvpx", "libvpx-vp9"):
+            context.thread_count = settings.threads
+        if name == "mjpeg":
+            context.color_range = 2
+            context.thread_type = ThreadType.SLICE
+        context.open()
+    except (FFmpegError, ValueError, OSError) as error:
+        raise WorkerFault(f"encoder {name} does not open: {error}") from None
+    return context
+
+
+def pixel_format(name: str) -> str:
+    """What an encoder is fed with."""
+    return _PIXEL_FORMATS.get(name, "yuv420p")
+
+
+_PIXEL_FORMATS = {
+    "mjpeg": "yuvj420p", "png": "rgb24", "libwebp": "yuv420p", "libsvtav1": "yuv420p",
+    "h264_qsv": "nv12", "hevc_qsv": "nv12", "av1_qsv": "nv12", "vp9_qsv": "nv12",
+    "h264_amf": "nv12", "hevc_amf": "nv12", "av1_amf": "nv12", "h264_rkmpp": "nv12", "hevc_rkmpp": "nv12",
+}  # fmt: skip
+
+
+def _constant_rate(spec: RenditionSpec) -> Options:
+    if not spec.bitrate:
+        return {}
+    return {"maxrate": str(spec.bitrate), "minrate": str(spec.bitrate), "bufsize": str(spec.bitrate // 2)}
+
+
+def _x264(settings: VideoSettings) -> Options:
+    spec = settings.spec
+    private = {
+        "annexb": "0",
+        "scenecut": "0",
+        "keyint": str(settings.gop),
+        "open-gop": "0",
+        "sliced-threads": "1" if settings.threads != 1 and not spec.b_frames and spec.lookahead <= 0 else "0",
+        "bframes": str(spec.b_frames if (spec.profile or DEFAULT_PROFILE) != "baseline" else 0),
+    }
+    if spec.lookahead > 0:
+        private["rc-lookahead"] = str(spec.lookahead)
+    return {
+        **_constant_rate(spec),
+        "preset": settings.preset,
+        "tune": "zerolatency",
+        "profile": spec.profile or DEFAULT_PROFILE,
+        "forced-idr": "1",
+        "x264-params": ":".join(f"{key}={value}" for key, value in private.items()),
+    }
+
+
+def _x265(settings: VideoSettings) -> Options:
+    spec = settings.spec
+    private = {
+        "annexb": "0",
+        "scenecut": "0",
+        "keyint": str(settings.gop),
+        "open-gop": "0",
+        "bframes": str(spec.b_frames),
+        "frame-threads": "1",
+        "pools": str(settings.threads or "+"),
+        "log-level": "error",
+    }
+    if spec.lookahead > 0:
+        private["rc-lookahead"] = str(max(spec.lookahead, spec.b_frames + 1))
+    return {
+        **_constant_rate(spec),
+        "preset": settings.preset,
+        "tune": "zerolatency",
+        "forced-idr": "1",
+        "x265-params": ":".join(f"{key}={value}" for key, value in private.items()),
+    }
+
+
+def _vpx(settings: VideoSettings) -> Options:
+    quality = {"slower": "best", "slow": "best", "medium": "good"}.get(settings.preset, "realtime")
+    options = {
+        **_constant_rate(settings.spec),
+        "deadline": quality,
+        "lag-in-frames": str(max(0, settings.spec.lookahead)),
+        "auto-alt-ref": "0",
+        "cpu-used": "8" if quality == "realtime" else "4",
+    }
+    if settings.spec.codec is Codec.VP9:
+        options["row-mt"] = "1"
+    return options
+
+
+def _svt_av1(settings: VideoSettings) -> Options:
+    speed = {"slower": 7, "slow": 8, "medium": 9, "fast": 10, "faster": 11}.get(settings.preset, 12)
+    rate = "rc=2:" if settings.spec.bitrate else ""
+    return {
+        "preset": str(speed),
+        "svtav1-params": f"{rate}pred-struct=1:scd=0:lp={max(1, settings.threads)}",
+    }
+
+
+def _hardware(settings: VideoSettings) -> Options:
+    return {**_constant_rate(settings.spec), "bf": "0"}
+
+
+def _nvenc(settings: VideoSettings) -> Options:
+    spec = settings.spec
+    preset = {"slower": "p7", "slow": "p6", "medium": "p5", "fast": "p4", "faster": "p3"}.get(spec.preset, "p4")
+    options = {
+        **_constant_rate(spec), "rc": "cbr", "preset": preset, "tune": "ull", "forced-idr": "1", "zerolatency": "1",
+        "delay": "0", "no-scenecut": "1", "bf": str(spec.b_frames if spec.codec is Codec.H264 else 0),
+    }  # fmt: skip
+    if spec.codec is Codec.H264:
+        options["profile"] = spec.profile or DEFAULT_PROFILE
+    if spec.lookahead > 0:
+        options["rc-lookahead"] = str(spec.lookahead)
+    return options
+
+
+def _qsv(settings: VideoSettings) -> Options:
+    return {**_constant_rate(settings.spec), "async_depth": "1", "forced_idr": "1", "bf": "0", "low_power": "0"}
+
+
+def _amf(settings: VideoSettings) -> Options:
+    return {**_constant_rate(settings.spec), "rc": "cbr", "usage": "ultralowlatency", "forced_idr": "1", "bf": "0"}
+
+
+def _mjpeg(settings: VideoSettings) -> Options:
+    return {"qmin": "2", "qmax": "2"}
+
+
+def _png(settings: VideoSettings) -> Options:
+    return {"compression_level": "1"}
+
+
+def _webp(settings: VideoSettings) -> Options:
+    return {"compression_level": "1", "preset": "default"}
+
+
+_OPTIONS: dict[str, Callable[[VideoSettings], Options]] = {
+    "libx264": _x264, "libx265": _x265, "libvpx": _vpx, "libvpx-vp9": _vpx, "libsvtav1": _svt_av1,
+    "h264_nvenc": _nvenc, "hevc_nvenc": _nvenc, "av1_nvenc": _nvenc,
+    "h264_qsv": _qsv, "hevc_qsv": _qsv, "av1_qsv": _qsv, "h264_amf": _amf, "hevc_amf": _amf, "av1_amf": _amf,
+    "mjpeg": _mjpeg, "png": _png, "libwebp": _webp,
+}  # fmt: skip

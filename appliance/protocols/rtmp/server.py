@@ -83,6 +83,20 @@ class RtmpServer:
         """Whether a Publish event waits for ``accept_publish`` or ``reject_publish``."""
         return self.state is State.ASKED
 
+    @property
+    def paused(self) -> bool:
+        """Whether bytes wait behind an answered Publish event: call ``receive_data(b"")``."""
+        return self._handshake is None and self._reader.paused and not self.awaits_answer
+
+    @property
+    def refused(self) -> bool:
+        """Whether the publisher was told to go."""
+        return self.state is State.REFUSED
+
+    @property
+    def has_data_to_send(self) -> bool:
+        return bool(self._out)
+
     def data_to_send(self) -> bytes:
         if not self._out:
             return b""

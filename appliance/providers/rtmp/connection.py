@@ -1,0 +1,223 @@
+"""One RTMP connection: a socket, a session, and the stream that it feeds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Final
+
+import trio
+
+from appliance.errors import KilnError, RemoteProtocolError
+from appliance.protocols.rtmp import (
+    Audio,
+    Connect,
+    Data,
+    Event,
+    Metadata,
+    PlayRefused,
+    Publish,
+    RtmpServer,
+    Unpublish,
+    Video,
+)
+from appliance.providers.rtmp.ingest import Ingest, NothingToCarry, Peer, admit, refusal_code
+from appliance.providers.rtmp.room import Room
+
+log = logging.getLogger("kiln.rtmp")
+
+READ_SIZE: Final = 64 * 1024
+#: Handshake and publish must be done in this time, and a publisher must go on air in it (s).
+PUBLISH_WITHIN: Final = 10.0
+#: How long a publisher that was refused may take to read why (s).
+LINGER: Final = 1.0
+#: What may wait for a publisher that does not read; after that it gets no more acknowledgements.
+_UNSENT: Final = 16 * 1024
+
+
+class Connection:
+    """``run`` serves the peer until either side ends it. The provider's sweep looks at ``overdue`` once a second."""
+
+    def __init__(self, room: Room, sock: trio.socket.SocketType, peer: Peer) -> None:
+        self.peer = peer
+        self.ingest: Ingest | None = None
+        #: Whether it has published at any time, and so is known.
+        self.published = False
+        self.bytes = 0
+        self._room = room
+        self._socket = sock
+        self._session = RtmpServer()
+        self._unsent = b""
+        self._scope = trio.CancelScope()
+        self._reason = ""
+        self._software = ""
+        self._began = self._heard = trio.current_time()
+
+    @property
+    def publishing(self) -> bool:
+        return self.ingest is not None
+
+    def cancel(self, reason: str) -> None:
+        """End the connection from our side."""
+        if not self._reason:
+            self._reason = reason
+        self._scope.cancel()
+
+    def overdue(self, now: float) -> str:
+        """Why this connection has to go now, "" when it may stay."""
+        ingest = self.ingest
+        if ingest is None:
+            return "no publish within 10 s" if now - self._began > PUBLISH_WITHIN else ""
+        if not ingest.on_air and now - self._began > PUBLISH_WITHIN:
+            return "no playable track within 10 s"
+        silence = ingest.admission.settings.packet_silence_timeout_ms
+        if silence and (now - self._heard) * 1000 > silence:
+            return f"no data for {silence} ms"
+        return ""
+
+    async def run(self) -> None:
+        _keep_alive(self._socket)
+        reason = "internal fault"
+        try:
+            with self._scope:
+                reason = await self._serve()
+            if self._scope.cancelled_caught:
+                reason = self._reason
+        except trio.Cancelled:
+            reason = "the box stops"
+            raise
+        finally:
+            self._end_stream(reason)
+            self._room.log_end(self.peer, reason, self.bytes)
+        if self._session.refused:
+            await self._linger()
+
+    async def _serve(self) -> str:
+        """Reads until the end; why it ended."""
+        try:
+            return await self._read()
+        except NothingToCarry as error:
+            self._session.end_publish("NetStream.Publish.Rejected", str(error))
+            return f"refused: {error}"
+        except RemoteProtocolError as error:
+            self._room.counters.protocol_errors += 1
+            return f"protocol error: {error}"
+        except OSError as error:
+            return f"connection lost: {error.strerror or error}"
+
+    async def _read(self) -> str:
+        descriptor = self._socket.fileno()
+        session = self._session
+        while True:
+            await trio.lowlevel.wait_readable(descriptor)
+            again = True
+            while again:
+                try:
+                    data = os.read(descriptor, READ_SIZE)
+                except BlockingIOError:
+                    break
+                if not data:
+                    return "closed by the publisher"
+                self._take(data)
+                # Half a message is here: its rest is often on the way, and asking costs less than being woken for it.
+                again = session.missing > 1 and len(data) < READ_SIZE
+            if self._unsent or session.has_data_to_send:
+                await self._flush()
+            if self._reason:
+                return self._reason
+
+    def _take(self, data: bytes) -> None:
+        self._heard = trio.current_time()
+        self.bytes += len(data)
+        self._room.counters.bytes += len(data)
+        session, ingest = self._session, self.ingest
+        events = session.receive_data(data)
+        while True:
+            for event in events:
+                if isinstance(event, Video):
+                    if ingest is not None:
+                        ingest.video(event.timestamp, event.body)
+                elif isinstance(event, Audio):
+                    if ingest is not None:
+                        ingest.audio(event.timestamp, event.body)
+                else:
+                    self._act(event)
+                    ingest = self.ingest
+            if not session.paused:
+                return
+            events = session.receive_data(b"")
+
+    def _act(self, event: Event) -> None:
+        match event:
+            case Connect():
+                self._software = event.software[:64]
+            case Publish():
+                self._publish(event)
+            case Metadata():
+                if self.ingest is not None:
+                    self.ingest.metadata(event.values)
+            case Unpublish():
+                self._end_stream(f"ended by the publisher ({event.command})")
+                self._began = trio.current_time()
+            case PlayRefused():
+                log.info("play refused peer=%s stream=%.128r", self.peer.name, event.stream)
+            case Data():
+                log.debug("data message left out peer=%s name=%.64r", self.peer.name, event.name)
+
+    def _publish(self, event: Publish) -> None:
+        counters = self._room.counters
+        try:
+            admission = admit(self._room.directory, event.address, self.peer, self._room.publishing)
+        except KilnError as error:
+            counters.refused += 1
+            self._session.reject_publish(refusal_code(error), str(error))
+            self._reason = f"publish of {event.address.app}/{event.address.stream} refused: {error}"
+            return
+        ingest = self.ingest = Ingest(admission, self.peer)
+        admission.input.on_cancel(lambda reason: self.cancel(reason) if self.ingest is ingest else None)
+        self._session.accept_publish()
+        self._began = trio.current_time()
+        self._room.started(admission.vhost, admission.app)
+        if not self.published:
+            self.published = True
+            self._room.no_longer_pending(self.peer)
+        log.info("publisher on stream=%s peer=%s software=%r", ingest.label, self.peer.name, self._software)
+
+    def _end_stream(self, reason: str) -> None:
+        ingest, self.ingest = self.ingest, None
+        if ingest is not None:
+            ingest.close(reason)
+            self._room.stopped(ingest.admission.vhost, ingest.admission.app)
+            log.info("publisher off stream=%s peer=%s reason=%r", ingest.label, self.peer.name, reason)
+
+    async def _flush(self) -> None:
+        """Write what the session has to say. A publisher that doesn't read is waited for only before it publishes."""
+        out = self._session.data_to_send()
+        if not self.publishing or len(self._unsent) <= _UNSENT:
+            self._unsent += out
+        while self._unsent:
+            try:
+                self._unsent = self._unsent[os.write(self._socket.fileno(), self._unsent) :]
+            except BlockingIOError:
+                if self.publishing:
+                    return
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def _linger(self) -> None:
+        """Give the peer time to read why it was refused: closing on unread data would take it back."""
+        with trio.move_on_after(LINGER):
+            try:
+                await self._flush()
+                self._socket.shutdown(socket.SHUT_WR)
+                while await self._socket.recv(READ_SIZE):
+                    pass
+            except OSError as error:
+                log.debug("refusal not read peer=%s reason=%s", self.peer.name, error)
+
+
+def _keep_alive(sock: trio.socket.SocketType) -> None:
+    """A publisher whose machine or network is gone is noticed after about 30 s of silence."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from appliance.errors import ConfigError
 from appliance.settings import models
@@ -14,8 +15,7 @@ Found = tuple[Where, str, ConfigError]
 """The way to the setting in the raw tree, its path for a reader, and what is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(msgspec.Struct, frozen=True):
     """Ports that one part opens. Parts of the same ``kind`` share theirs."""
 
     where: Where

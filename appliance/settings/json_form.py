@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
 
 from appliance.errors import ConfigError
 from appliance.settings.binder import Binder, Where
@@ -15,8 +16,7 @@ from appliance.settings.schema import Node, Raw, lower_first
 Model = TypeVar("Model", bound=Node)
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded(Generic[Model]):
+class Loaded(msgspec.Struct, Generic[Model], frozen=True):
     """``model`` has the typed values, ``raw`` what was sent, to be echoed: no defaults, no nulls, plain lists."""
 
     model: Model

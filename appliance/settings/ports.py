@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from appliance.errors import ConfigError
 
@@ -12,16 +13,14 @@ _PORTS = re.compile(rf"\s*(?P<list>{_RANGE}(?:\s*,\s*{_RANGE})*)\s*(?:/\s*(?P<pr
 _CANDIDATE = re.compile(r"\s*(?P<address>\[[^\]]*\]|[^:\[\]]*):(?P<ports>[^:]*)")
 
 
-@dataclass(frozen=True, slots=True)
-class PortList:
+class PortList(msgspec.Struct, frozen=True):
     """``numbers`` in ascending order; ``protocol`` is tcp, udp or srt."""
 
     numbers: tuple[int, ...]
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """Where media may be received: ``address`` is ``*`` or an address (IPv6 without its brackets)."""
 
     address: str

@@ -10,7 +10,6 @@ import enum
 import inspect
 import types
 import typing
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
 
@@ -39,16 +38,14 @@ class Kind(enum.Enum):
     SECTION = "an object"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """Names that don't follow from the attribute; ``json`` "" is ``xml`` with a small first letter."""
 
     xml: str
     json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(msgspec.Struct, frozen=True):
     """A repeated element ``item``; inside an element ``container`` where that isn't "".
 
     JSON: ``json`` holds the plain array, or with ``nested`` an object ``{<item>: [...]}``.
@@ -60,8 +57,7 @@ class Listed:
     nested: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
+class Attribute(msgspec.Struct, frozen=True):
     """The setting is an attribute of its element, not an element."""
 
 
@@ -77,8 +73,7 @@ Opaque = Annotated[Any, Kind.OPAQUE]
 """Accepted, echoed, never read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One setting of a model. ``section`` is its Node class, None for a single value; ``many`` is a tuple of them."""
 
     attr: str
@@ -124,7 +119,7 @@ def by_json_name(model: type[Node]) -> dict[str, Field]:
 
 
 def _owner(model: type[Node], attr: str) -> type[Node]:
-    return next(base for base in reversed(model.__mro__) if attr in inspect.get_annotations(base))
+    return next(base for base in model.__mro__ if attr in inspect.get_annotations(base))
 
 
 def _field(model: type[Node], info: msgspec.structs.FieldInfo) -> Field:

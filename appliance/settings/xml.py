@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import glob
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 from lxml import etree
 
 from appliance.errors import ConfigError
@@ -31,8 +30,7 @@ VERSIONS = ("8", "9", "10")
 _ATTRIBUTES = frozenset({"include", "ignore", "version"})
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One thing that is wrong. ``path`` in XML names (``Server.Bind.Foo``), ``line`` 0 when the whole file is meant."""
 
     path: str
@@ -47,8 +45,7 @@ class Fault:
         return f"{text} ({place}){' ' if self.hint else ''}{self.hint}"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedServer:
+class LoadedServer(msgspec.Struct, frozen=True):
     """What a Server.xml says. ``raw`` has the original texts under JSON names, as the API answers them;
     ``warnings`` are what is doubtful and holds nothing up."""
 
@@ -66,8 +63,7 @@ class LoadedServer:
         return self.built
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     file: Path
     line: int
     path: str
@@ -346,5 +342,7 @@ def _opaque(element: etree._Element) -> Any:
 
 
 def _nearest(tag: str, known: Mapping[str, Field]) -> str:
+    import difflib  # only a file with a fault needs it
+
     near = difflib.get_close_matches(tag, known, 1, 0.75)
     return f"Is {near[0]} meant?" if near else ""

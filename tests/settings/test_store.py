@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC240 - small files of a test
 """The store keeps what it has said it keeps, whatever happens to the process and the file."""
 
 from __future__ import annotations

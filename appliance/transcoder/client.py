@@ -104,12 +104,13 @@ class Transcoder:
         self._lived = TranscoderStats()
         self._stale = 0
         self._packets_out = 0
+        self._stopping = False
 
     async def run(self, progress: Progress) -> None:
         """Until the input stream ends (a raw source never does) or it is cancelled. Worker faults don't end it."""
-        while True:
+        while not self._stopping or self._input is not None:
             fault = await self._live(progress)
-            if fault is None:
+            if fault is None or (self._stopping and self._input is None):
                 return
             self.restarts += 1
             self.last_fault = fault
@@ -148,6 +149,12 @@ class Transcoder:
         return fault
 
     # What the engine asks for
+
+    def stop(self) -> None:
+        """End a raw source: the worker encodes what it has, then `run` returns."""
+        self._stopping = True
+        if self._life is not None:
+            self._life.stop()
 
     def set_renditions(self, specs: Sequence[RenditionSpec]) -> None:
         """From now on make these. Renditions whose spec did not change run on without a gap."""
@@ -300,6 +307,8 @@ class _Life:
         self._first = True
         self._finishing = False
         self._all_consumed = trio.Event()
+        self._stopped = trio.Event()
+        self._output_ended = trio.Event()
 
     async def run(self) -> None:
         """Until the input ends. Raises what ends the worker, in a group."""
@@ -308,7 +317,12 @@ class _Life:
             nursery.start_soon(self._watch)
             if self._owner._input is None:
                 self._configure(0)
-                await self._take()
+                nursery.start_soon(self._take)
+                await self._stopped.wait()
+                self._finishing = True
+                with trio.move_on_after(FINISH_SECONDS):
+                    self.worker.tell(messages.Stop())
+                    await self._output_ended.wait()
             else:
                 reader = self._owner._input.reader("transcoder", max_packets=INPUT_PACKETS, max_bytes=INPUT_BYTES)
                 try:
@@ -319,6 +333,9 @@ class _Life:
                     reader.close()
             nursery.cancel_scope.cancel()
 
+    def stop(self) -> None:
+        self._stopped.set()
+
     def _configure(self, emit_from: int) -> None:
         owner = self._owner
         self.worker.tell(
@@ -327,7 +344,13 @@ class _Life:
 
     async def _hear(self) -> None:
         while True:
-            for message in await self.worker.hear():
+            try:
+                heard = await self.worker.hear()
+            except WorkerFault:
+                if self._finishing:
+                    return
+                raise
+            for message in heard:
                 match message:
                     case messages.Progress():
                         self._consumed = message
@@ -393,6 +416,7 @@ class _Life:
             for frame in receiver.receive_data(data):
                 received(frame)
             self._shows_life()
+        self._output_ended.set()
         if not self._finishing:
             # Who it was that ended shows on the control socket, with the reason.
             await trio.sleep(1.0)
@@ -406,7 +430,7 @@ class _Life:
         with trio.move_on_after(FINISH_SECONDS):
             await self._all_consumed.wait()
             self.worker.tell(messages.Stop())
-            await self.worker.ended()
+            await self._output_ended.wait()
 
     async def _feed(self, reader: Reader) -> None:
         owner = self._owner

@@ -26,12 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 
 #: What runs in a worker process and may use libav. Nothing else may, and nothing in the engine may import these.
-WORKER_SIDE = (
-    "appliance.transcoder.worker",
-    "appliance.transcoder.graph",
-    "appliance.transcoder.sources",
-    "appliance.transcoder.encoders",
-)
+WORKER_SIDE = ("appliance.transcoder.worker",)
 
 #: Never on the same side as each other.
 STRANGERS = ("appliance.publishers", "appliance.providers")

@@ -12,10 +12,14 @@ from tests.house.tree import Module, parse, product_modules, within
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
     "appliance.supervisor": "runs the children",
+    "appliance.transcoder.client": "feeds, hears and watches one worker",
 }
 
 #: Modules that own a thread which sits in one C call.
-OWN_THREADS: Mapping[str, str] = {}
+OWN_THREADS: Mapping[str, str] = {
+    "appliance.transcoder.worker.__main__": "the worker process: one thread feeds, one writes to the engine",
+    "appliance.transcoder.worker.video": "the worker process: one thread a video encoder",
+}
 
 Finding = tuple[int, str]
 

@@ -11,11 +11,11 @@ from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
 from appliance.errors import KilnError
-from appliance.transcoder.audio import AudioRendition
 from appliance.transcoder.messages import RenditionStats
-from appliance.transcoder.outbox import Outbox
 from appliance.transcoder.spec import VIDEO_TIMESCALE, RenditionSpec
-from appliance.transcoder.video import ReportFault, VideoInput, VideoRendition
+from appliance.transcoder.worker.audio import AudioRendition
+from appliance.transcoder.worker.outbox import Outbox
+from appliance.transcoder.worker.video import ReportFault, VideoInput, VideoRendition
 
 NANOSECONDS = 1_000_000_000
 

@@ -74,7 +74,8 @@ class Worker:
 
     def __init__(self, control: socket.socket, media: socket.socket) -> None:
         # Here, so that a spare has all of it loaded before it is needed.
-        from appliance.transcoder import decode, graph, messages, outbox
+        from appliance.transcoder import messages
+        from appliance.transcoder.worker import decode, graph, outbox
 
         self._messages = messages
         self._control = control
@@ -137,7 +138,7 @@ class Worker:
         if message.source_url is None:
             self._source = self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault)
         else:
-            from appliance.transcoder.capture import open_source
+            from appliance.transcoder.worker.capture import open_source
 
             self._source = open_source(message.source_url, message.epoch, self._graph, self._fault)
         self._feeder = threading.Thread(target=self._feed, args=(self._source,), name="feed", daemon=True)

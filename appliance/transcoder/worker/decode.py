@@ -16,9 +16,9 @@ from av.video.frame import VideoFrame
 from appliance.errors import WorkerFault
 from appliance.media.clock import NANOSECONDS
 from appliance.media.track import Codec, Track
-from appliance.transcoder.graph import Graph, ticks
 from appliance.transcoder.messages import Frame, MediaFrame, MediaReceiver, unpack_track
 from appliance.transcoder.spec import VIDEO_TIMESCALE, frame_rate_fraction
+from appliance.transcoder.worker.graph import Graph, ticks
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext

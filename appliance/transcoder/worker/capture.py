@@ -7,11 +7,11 @@ import time
 from fractions import Fraction
 
 from appliance.media.clock import NANOSECONDS
-from appliance.transcoder.graph import Graph
-from appliance.transcoder.pattern import PatternPicture, PatternSound
 from appliance.transcoder.sources import AUDIO_TRACK, VIDEO_TRACK, RawSource, parse
 from appliance.transcoder.spec import VIDEO_TIMESCALE
-from appliance.transcoder.video import ReportFault
+from appliance.transcoder.worker.graph import Graph
+from appliance.transcoder.worker.pattern import PatternPicture, PatternSound
+from appliance.transcoder.worker.video import ReportFault
 
 #: A picture that is later than this (or than three frames) is left out, so that lateness never piles up.
 LATE_NS = 120_000_000

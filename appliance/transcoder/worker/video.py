@@ -15,13 +15,13 @@ from av.filter.graph import Graph
 from av.video.frame import PictureType, VideoFrame
 
 from appliance.errors import WorkerFault
-from appliance.transcoder.bitstream import Canonical
 from appliance.transcoder.encoders import candidates
 from appliance.transcoder.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
 from appliance.transcoder.messages import RenditionStats
-from appliance.transcoder.outbox import Outbox
 from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, frame_rate_fraction, output_size
-from appliance.transcoder.video_encoder import VideoSettings, open_video_encoder, pixel_format
+from appliance.transcoder.worker.bitstream import Canonical
+from appliance.transcoder.worker.outbox import Outbox
+from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format
 
 if TYPE_CHECKING:
     from typing import Any
@@ -105,6 +105,7 @@ class VideoRendition:
         self._changed = threading.Condition()
         self._queue: deque[_Work] = deque()
         self._closed = False
+        self._failed = False
         self._slots: FrameSlots | None = None
         self._last_frame: VideoFrame | None = None
         self._key_pending = True
@@ -133,6 +134,8 @@ class VideoRendition:
         return slots.time_of(slots.first_slot_from(time))
 
     def offer(self, grid: InputGrid, frame: VideoFrame, time: int, force_from: int | None, fill: bool) -> None:
+        if self._failed:
+            return
         slots = self._slots or self._make_slots(grid)
         slot = slots.slot_at(time)
         if slots.last is not None and slot <= slots.last:
@@ -273,9 +276,17 @@ class VideoRendition:
                 self._encode(work)
             except (FFmpegError, WorkerFault, ValueError) as error:
                 if not self._encode_anew(work, str(error)):
+                    self._give_up()
                     return
             self.busy_since = None
         self._finish()
+
+    def _give_up(self) -> None:
+        with self._changed:
+            self._failed = True
+            self._queue.clear()
+        self._last_frame = None
+        self.busy_since = None
 
     def _encode(self, work: _Work) -> None:
         encoder = self._encoder

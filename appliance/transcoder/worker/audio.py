@@ -14,8 +14,8 @@ from appliance.errors import WorkerFault
 from appliance.media.track import Codec
 from appliance.transcoder.encoders import candidates
 from appliance.transcoder.messages import RenditionStats
-from appliance.transcoder.outbox import Outbox
 from appliance.transcoder.spec import EncodedTrack, RenditionSpec, output_channels, output_sample_rate
+from appliance.transcoder.worker.outbox import Outbox
 
 if TYPE_CHECKING:
     from typing import Any

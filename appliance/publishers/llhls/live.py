@@ -1,0 +1,222 @@
+"""One output stream as it is on the air: its tracks' windows, its names, its time, and who waits for what."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import secrets
+import string
+from collections.abc import Iterable, Sequence
+
+from appliance.media.clock import NANOSECONDS, Clock
+from appliance.media.contracts import OutputStream, Playlist
+from appliance.media.packet import Packet
+from appliance.media.playlists import default_playlist, tracks_of_variant
+from appliance.media.track import Track
+from appliance.net.parking import ParkingLot
+from appliance.protocols.fmp4 import SUPPORTED_CODECS
+from appliance.publishers.llhls.heads import Cors, Heads
+from appliance.publishers.llhls.numbering import Numbering
+from appliance.publishers.llhls.packager import Packager
+from appliance.publishers.llhls.playlists import Playlists
+from appliance.publishers.llhls.tracks import TrackPackager
+from appliance.publishers.llhls.viewers import Viewers
+from appliance.publishers.llhls.window import TrackWindow
+from appliance.settings.models import LLHlsPublisher as Settings
+
+log = logging.getLogger("kiln.llhls")
+
+DEFAULT_PLAYLIST = "llhls"
+#: What users type.
+USUAL_PLAYLIST = "master"
+_KEY_LETTERS = string.ascii_letters + string.digits
+#: A clock that is set by less doesn't move PROGRAM-DATE-TIME.
+_WALL_TOLERANCE = NANOSECONDS
+
+
+class WallTime:
+    """The wall clock of timestamp zero: remapped only forward, and only when it is off by more than a second."""
+
+    def __init__(self, clock: Clock, epoch: int) -> None:
+        self._clock = clock
+        self._epoch = epoch
+        self._offset = self._now()
+
+    def _now(self) -> int:
+        return self._clock.wall() - self._clock.monotonic() + self._epoch
+
+    def offset(self) -> int:
+        """Nanoseconds since 1970 of timestamp zero, as it holds from this segment on."""
+        now = self._now()
+        if now - self._offset > _WALL_TOLERANCE:
+            self._offset = now
+        return self._offset
+
+
+class Live:
+    """A stream on the air, from its start to one window after its end.
+
+    ``playlists`` are the master playlists by file name (without ``.m3u8``), ``windows`` the packaged tracks by id,
+    ``files`` everything that can be fetched by name. ``ready`` is released when the first playlist can be answered,
+    ``lots[track id]`` whenever that track has something new. ``version`` counts the changes.
+    """
+
+    def __init__(self, output: OutputStream, settings: Settings, clock: Clock, numbering: Numbering) -> None:
+        self.output = output
+        self.label = output.label
+        self.settings = settings
+        self.numbering = numbering
+        self.key = _stream_key(output, origin_mode=settings.origin_mode)
+        self.version = 0
+        self.ended = False
+        self.gone = False
+        self.ready_lot = ParkingLot()
+        self.files: dict[str, object] = {}
+        self.target_duration = 0
+        self.hold_back = 0.0
+        self.viewers = Viewers()
+        tracks = [track for track in output.stream.tracks.values() if track.codec in SUPPORTED_CODECS]
+        self.playlists = _playlists(output, settings, tracks)
+        used = _used_tracks(self.playlists.values(), tracks)
+        self.windows: dict[int, TrackWindow] = {}
+        self.lots: dict[int, ParkingLot] = {}
+        for track in used:
+            window = TrackWindow(
+                track, self.key, settings.segment_count, self.files, self._window_changed,
+                hints=settings.enable_preload_hint,
+            )  # fmt: skip
+            self.windows[track.id] = window
+            self.lots[track.id] = ParkingLot()
+        self._wall = WallTime(clock, output.stream.epoch)
+        self.packager = Packager(
+            self.label,
+            [TrackPackager(track, self.windows[track.id], settings.chunk_duration) for track in used],
+            settings.segment_duration,
+            number=numbering.number,
+            wall_offset=self._wall.offset,
+            on_target=self._target_fixed,
+            on_discontinuity=numbering.discontinuity,
+        )
+        self.by_playlist = {window.playlist_name: window for window in self.windows.values()}
+        self.rendered = Playlists(self)
+        self.legacy = _default_query(settings, "_HLS_legacy", False)
+        self.rewind = _default_query(settings, "_HLS_rewind", True)
+        self.heads = self._heads()
+        self._ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Playlists can be answered: the target duration is fixed and every track has something to play."""
+        return self._ready
+
+    @property
+    def discontinuity_base(self) -> int:
+        return self.numbering.discontinuities
+
+    @property
+    def master_version(self) -> int:
+        """Changes when a master playlist may read otherwise: with each whole segment and each new track."""
+        return sum(window.completed + window.started for window in self.windows.values())
+
+    @property
+    def retained(self) -> int:
+        """Bytes of media that are held."""
+        return sum(window.retained for window in self.windows.values())
+
+    def playable(self) -> list[TrackWindow]:
+        """The tracks that have anything to play, in order."""
+        return [window for window in self.windows.values() if window.started]
+
+    def push(self, packets: Sequence[Packet]) -> None:
+        push = self.packager.push
+        for packet in packets:
+            push(packet)
+
+    def end(self) -> None:
+        """The source is over: what is there stays, with EXT-X-ENDLIST."""
+        self.packager.finish()
+        if not self.target_duration:
+            self._target_fixed(max(1, round(self.settings.segment_duration)))
+        self.ended = True
+        self._ready = self._ready or any(window.started for window in self.windows.values())
+        if self._ready:
+            self._fix_hold_back()
+        for window in self.windows.values():
+            window.end()
+        self.ready_lot.release_all()
+
+    def leave(self) -> None:
+        """Off the air: whoever still waits is told so."""
+        self.gone = True
+        self.version += 1
+        self.files.clear()
+        self.ready_lot.release_all()
+        for lot in self.lots.values():
+            lot.release_all()
+
+    def _target_fixed(self, seconds: int) -> None:
+        self.target_duration = seconds
+        for window in self.windows.values():
+            window.target_duration = seconds
+        self.viewers.memory = 3 * seconds
+        self._look_if_ready()
+
+    def _window_changed(self, window: TrackWindow) -> None:
+        self.version += 1
+        if not self._ready:
+            self._look_if_ready()
+        self.lots[window.track.id].release_all()
+
+    def _look_if_ready(self) -> None:
+        if self._ready or not self.target_duration or not self.packager.complete:
+            return
+        if not any(window.started for window in self.windows.values()):
+            return
+        self._fix_hold_back()
+        self._ready = True
+        self.version += 1
+        self.ready_lot.release_all()
+
+    def _heads(self) -> Heads:
+        # Names never come back with other bytes; a cache needs them as long as a playlist may list them (draft B).
+        life = math.ceil(6 * max(self.settings.segment_duration, self.target_duration))
+        return Heads(Cors(self.settings.cross_domains), self.settings.cache_control, life)
+
+    def _fix_hold_back(self) -> None:
+        longest = max(window.part_target for window in self.windows.values())
+        self.hold_back = max(self.settings.part_hold_back, 3 * longest)
+
+
+def _default_query(settings: Settings, key: str, default: bool) -> bool:
+    for query in settings.default_query_string.queries:
+        if query.key == key:
+            return query.value.upper() == "YES"
+    return default
+
+
+def _stream_key(output: OutputStream, *, origin_mode: bool) -> str:
+    """What tells the names of one life from those of the next; in origin mode all origins must agree on it."""
+    if origin_mode:
+        return str(int.from_bytes(hashlib.sha256(output.name.encode()).digest()[:4], "big"))
+    return "".join(secrets.choice(_KEY_LETTERS) for _ in range(8))
+
+
+def _playlists(output: OutputStream, settings: Settings, tracks: Sequence[Track]) -> dict[str, Playlist]:
+    playlists = {playlist.file_name: playlist for playlist in output.playlists}
+    if settings.create_default_playlist:
+        automatic = default_playlist("llhls_default", DEFAULT_PLAYLIST, tracks, SUPPORTED_CODECS)
+        playlists.setdefault(DEFAULT_PLAYLIST, automatic)
+        playlists.setdefault(USUAL_PLAYLIST, automatic)
+    return playlists
+
+
+def _used_tracks(playlists: Iterable[Playlist], tracks: Sequence[Track]) -> list[Track]:
+    """The tracks that some rendition plays: no other one is packaged."""
+    used: set[int] = set()
+    for playlist in playlists:
+        for rendition in playlist.renditions:
+            videos = tracks_of_variant(tracks, rendition.video, video=True)
+            used.update(track.id for track in videos[rendition.video_index : rendition.video_index + 1])
+            used.update(track.id for track in tracks_of_variant(tracks, rendition.audio, video=False))
+    return [track for track in tracks if track.id in used]

@@ -1,0 +1,82 @@
+"""Media sequence and discontinuity numbers that go on where an earlier life of the stream ended."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+log = logging.getLogger("kiln.llhls")
+
+#: So many media sequence numbers are reserved at once, and the next when half of them are used.
+BLOCK = 256
+
+Reserve = Callable[[str, int], Awaitable[int]]
+
+
+class Numbering:
+    """Numbers for one life of one stream. ``await start()`` first, then ``run`` in a task: it reserves ahead.
+
+    ``first`` overrides the reserved start (numbering by the server's time). A reservation that fails never stops the
+    stream: it is logged and tried again.
+    """
+
+    def __init__(self, reserve: Reserve, label: str, *, fallback: Callable[[], int], first: int | None = None) -> None:
+        self.discontinuities = 0
+        self._reserve = reserve
+        self._label = label
+        self._fallback = fallback
+        self._first = first
+        self._next = 0
+        self._reserved_to = 0
+        self._unreserved_discontinuities = 0
+        self._wanted = trio.Event()
+
+    async def start(self) -> None:
+        try:
+            self._next = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+            self._reserved_to = self._next + BLOCK
+            self.discontinuities = await self._reserve(f"llhls/{self._label}/discontinuity", 1)
+        except Exception as fault:
+            # The store is down: a number from the clock is above every earlier one.
+            self._next = self._fallback()
+            self._reserved_to = self._next
+            log.warning("media sequence not reserved, taken from the clock stream=%s msn=%d error=%r",
+                        self._label, self._next, fault)  # fmt: skip
+        if self._first is not None:
+            self._next = max(self._first, self._next)
+            self._reserved_to = max(self._reserved_to, self._next)
+
+    def number(self) -> int:
+        """The next media sequence number."""
+        number = self._next
+        self._next += 1
+        if self._reserved_to - self._next < BLOCK // 2:
+            self._wanted.set()
+        return number
+
+    def discontinuity(self) -> None:
+        """One more of them in this life, to be remembered for the next."""
+        self._unreserved_discontinuities += 1
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Reserve what is needed next, for ever."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            try:
+                await self._reserve_ahead()
+            except Exception as fault:
+                log.warning("media sequence not reserved stream=%s error=%r", self._label, fault)
+                await trio.sleep(1)
+                self._wanted.set()
+
+    async def _reserve_ahead(self) -> None:
+        while self._reserved_to - self._next < BLOCK // 2:
+            first = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+            self._reserved_to = max(self._reserved_to, first) + BLOCK
+        if self._unreserved_discontinuities:
+            count, self._unreserved_discontinuities = self._unreserved_discontinuities, 0
+            await self._reserve(f"llhls/{self._label}/discontinuity", count)

@@ -1,0 +1,398 @@
+"""One stream into segments that begin at the same moments, under the same numbers, in every track. Sans-IO."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+
+from appliance.media.packet import Packet
+from appliance.publishers.llhls.tracks import TrackPackager
+from appliance.publishers.llhls.window import Boundary
+
+log = logging.getLogger("kiln.llhls")
+
+#: A segment may be so much longer than the target duration: EXTINF is rounded, and audio may run over by one frame.
+OVERRUN = 0.35
+#: Times of the source may jitter by so much before a duration counts as the next whole second.
+ROUNDING = 0.05
+#: A first group of pictures that is longer is cut, in seconds.
+LONGEST_FIRST_GOP = 20.0
+#: Seconds of media after which the others go on without a track that gives none.
+PATIENCE = 4.0
+#: A new codec configuration may come so much before the boundary that another track's brings, in seconds.
+EARLY_CHANGE = 1.0
+
+
+class Packager:
+    """Takes the packets of a stream in the order they come.
+
+    The leading track (the first video track, else the first audio track) decides where segments begin: at its key
+    frames. The others wait until it has passed their time, so that they cut there too. A track that gives nothing
+    while the others go on for ``PATIENCE`` gets gaps instead of segments until it is back; when that is the leader,
+    another one leads so long.
+
+    ``segment_duration`` in seconds; ``number`` gives the next media sequence number; ``wall_offset`` the nanosecond
+    since 1970 of timestamp zero, asked at each boundary; ``on_target`` is told the target duration (seconds), once.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        tracks: Sequence[TrackPackager],
+        segment_duration: float,
+        *,
+        number: Callable[[], int],
+        wall_offset: Callable[[], int],
+        on_target: Callable[[int], None],
+        on_discontinuity: Callable[[], None],
+    ) -> None:
+        self.label = label
+        self.tracks = {track.id: track for track in tracks}
+        self.segment_duration = segment_duration
+        self.target_duration = 0
+        self.long_gops = 0
+        self.departures = 0
+        self.dropped = 0
+        self._number = number
+        self._wall_offset = wall_offset
+        self._on_target = on_target
+        self._on_discontinuity = on_discontinuity
+        self._discontinuities = 0
+        self._preferred = self._leader = min(tracks, key=lambda track: not track.video)
+        self._gop_start = 0
+        self._gop = 0
+        self._discontinuity_wanted = False
+        self._long_gop_logged = False
+
+    def push(self, packet: Packet) -> None:
+        track = self.tracks.get(packet.track.id)
+        if track is None:
+            return
+        track.silence = 0.0
+        held = track.held
+        if held is not None:
+            track.held = None
+            self._take(track, held, track.duration_of(held, packet))
+        if packet.duration:
+            self._take(track, packet, track.duration_of(packet, None))
+        else:
+            track.held = packet
+
+    def finish(self) -> None:
+        """The stream is over: everything that was taken becomes whole segments."""
+        for track in sorted(self.tracks.values(), key=lambda track: track is not self._leader):
+            if track.held is not None:
+                held, track.held = track.held, None
+                self._take(track, held, track.duration_of(held, None))
+        for track in self.tracks.values():
+            while track.waiting and not track.absent and self._leader.end is not None:
+                self._follow(track, *track.waiting.popleft())
+            track.finish_segment()
+
+    @property
+    def complete(self) -> bool:
+        """Every track has given a part, or is not waited for."""
+        return all(track.window.started or track.absent for track in self.tracks.values())
+
+    # Who may go on, and how far.
+
+    def _take(self, track: TrackPackager, packet: Packet, duration: int) -> None:
+        if track is self._leader:
+            self._lead(track, packet, duration)
+        elif track.absent:
+            self._return(track, packet, duration)
+        else:
+            track.waiting.append((packet, duration))
+            self._drain(track)
+            if len(track.waiting) % 8 == 7 and _seconds_waiting(track) > PATIENCE:
+                self._replace_leader()
+
+    def _drain(self, track: TrackPackager) -> None:
+        """What of ``track`` lies before the time that the leader has reached."""
+        leader = self._leader
+        passed, scale = leader.end, leader.timescale
+        waiting = track.waiting
+        while waiting and passed is not None:
+            packet, duration = waiting[0]
+            # A key frame may start a segment: where it is shown, not where it is decoded, decides.
+            time = packet.pts + duration // 2 if track.video and packet.keyframe else packet.dts
+            if time * scale >= passed * packet.track.timescale:
+                return
+            waiting.popleft()
+            self._follow(track, packet, duration)
+
+    def _lead(self, track: TrackPackager, packet: Packet, duration: int) -> None:
+        if track.track is None and not self._begin(track, packet):
+            return
+        key = packet.keyframe or not track.video
+        changed = packet.track is not track.track
+        if changed and not key:
+            self._drop(track, "no key frame at a new codec configuration")
+            return
+        if key and track.video:
+            self._learn_gop(track, packet.dts)
+        if changed or (key and self._discontinuity_wanted):
+            self._cut(track, packet, discontinuity=track.window.started, independent=True)
+        elif key and self._is_full(track, duration):
+            self._cut(track, packet, discontinuity=False, independent=True)
+        elif self._overruns(track, duration):
+            self._long_gop()
+            self._cut(track, packet, discontinuity=False, independent=key)
+        track.add(packet, duration, ends=self._expects_cut(track, packet.dts + duration))
+        seconds = duration / track.timescale
+        for other in self.tracks.values():
+            if other is track:
+                continue
+            if other.waiting:
+                self._drain(other)
+            other.silence += seconds
+            if other.silence > PATIENCE and not other.absent and other.held is None and not other.waiting:
+                self._leave(other)
+
+    def _begin(self, track: TrackPackager, packet: Packet) -> bool:
+        """The very first sample of the leader: a key frame, or it is dropped."""
+        if track.video and not packet.keyframe:
+            self._drop(track, "no key frame yet")
+            return False
+        self._gop_start = packet.dts
+        negative = packet.dts < 0 or any(one.has_b_frames for one in self.tracks.values())
+        if negative and packet.dts < track.timescale:
+            # A fragment can't say a time below zero: everything is a second later in the fragments.
+            for one in self.tracks.values():
+                one.shift = one.timescale
+        if not track.video:
+            self._fix_target(self.segment_duration)
+        return True
+
+    # Where segments begin.
+
+    def _learn_gop(self, track: TrackPackager, dts: int) -> None:
+        gop = dts - self._gop_start
+        self._gop_start = dts
+        if gop <= 0:
+            return
+        self._gop = gop
+        if not self.target_duration:
+            self._fix_target(max(self.segment_duration, gop / track.timescale))
+
+    def _fix_target(self, longest: float) -> None:
+        if self.target_duration:
+            return
+        self.target_duration = max(1, math.ceil(longest - ROUNDING))
+        self._on_target(self.target_duration)
+
+    def _is_full(self, track: TrackPackager, duration: int) -> bool:
+        length = track.segment_ticks
+        if length + duration / 2 >= self.segment_duration * track.timescale:
+            return True
+        # Better a short segment than one that the next group of pictures makes longer than the target duration.
+        longest = (self.target_duration + OVERRUN) * track.timescale
+        return track.video and self.target_duration > 0 and length + self._gop > longest
+
+    def _overruns(self, track: TrackPackager, duration: int) -> bool:
+        longest = self.target_duration + OVERRUN if self.target_duration else LONGEST_FIRST_GOP
+        if track.segment_ticks + duration <= max(longest, self.segment_duration) * track.timescale:
+            return False
+        if not self.target_duration:
+            self._fix_target(max(longest, self.segment_duration))
+        return True
+
+    def _expects_cut(self, track: TrackPackager, end: int) -> bool:
+        """Whether the sample after ``end`` will probably begin a segment: groups of pictures tend to be equal."""
+        if not track.video:
+            return False
+        if not self._gop or end - self._gop_start < self._gop - track.nominal // 2:
+            return False
+        length = track.segment_ticks + track.nominal
+        scale = track.timescale
+        return length + track.nominal / 2 >= self.segment_duration * scale or (
+            length + self._gop > (self.target_duration + OVERRUN) * scale
+        )
+
+    def _cut(self, track: TrackPackager, packet: Packet, *, discontinuity: bool, independent: bool) -> None:
+        if discontinuity:
+            self._discontinuities += 1
+            self._on_discontinuity()
+            self._discontinuity_wanted = False
+        boundary = Boundary(
+            self._number(), packet.pts, packet.track.timescale, discontinuity, self._discontinuities, independent,
+            self._wall_offset(),
+        )  # fmt: skip
+        for other in self.tracks.values():
+            if other is not track:
+                other.pending.append(boundary)
+                if other.absent:
+                    self._fill_gaps(other)
+                    self._rejoin(other, boundary)
+        track.pending.clear()
+        track.cut(boundary, packet)
+
+    def _follow(self, track: TrackPackager, packet: Packet, duration: int) -> None:
+        changed = track.track is not None and packet.track is not track.track
+        if changed and not self._may_change(track, packet):
+            self._drop(track, "a new codec configuration waits for the next segment")
+            return
+        pending = track.pending
+        if pending and (changed or self._reached(track, packet, duration)):
+            self._join(track, packet, changed)
+        elif track.window.current is None:
+            # Not begun, or back from an absence: what lies before its boundary has no place.
+            self.dropped += 1
+            return
+        if track.window.current is None:
+            return
+        end = packet.dts + duration
+        ends = bool(pending) and (end + duration // 2) * pending[0].timescale > pending[0].time * packet.track.timescale
+        track.add(packet, duration, ends=ends)
+
+    def _reached(self, track: TrackPackager, packet: Packet, duration: int) -> bool:
+        """Whether ``packet`` belongs to the segment of the next boundary."""
+        pending = track.pending
+        scale = packet.track.timescale
+        # Key frames of two encodes of one picture may be rounded differently.
+        early = duration // 2 if track.video else 0
+        if (packet.pts + early) * pending[0].timescale < pending[0].time * scale:
+            return False
+        if not track.video or packet.keyframe:
+            return True
+        if track.window.current is None:
+            return False
+        if not pending[0].independent:
+            return True
+        if len(pending) > 1 and packet.pts * pending[1].timescale >= pending[1].time * scale:
+            return True
+        return self._overruns(track, duration)
+
+    def _join(self, track: TrackPackager, packet: Packet, changed: bool) -> None:
+        """Begin the segment that ``packet`` belongs to; segments that it left empty become gaps."""
+        pending = track.pending
+        scale = packet.track.timescale
+        boundary = pending.popleft()
+        begun = track.track is not None
+        if begun:
+            track.finish_segment()
+        while pending and (
+            packet.pts * pending[0].timescale >= pending[0].time * scale or (changed and not boundary.discontinuity)
+        ):
+            if begun:
+                track.window.skip(boundary, _seconds_between(boundary, pending[0]))
+            boundary = pending.popleft()
+        if track.video and not packet.keyframe and boundary.independent:
+            self._long_gop()
+        track.cut(boundary, packet)
+
+    def _may_change(self, track: TrackPackager, packet: Packet) -> bool:
+        """A new codec configuration of a follower needs a boundary with a discontinuity, the same in all tracks."""
+        if track.video and not packet.keyframe:
+            return False
+        soon = packet.pts / packet.track.timescale + EARLY_CHANGE
+        if any(boundary.discontinuity and boundary.time / boundary.timescale <= soon for boundary in track.pending):
+            return True
+        current = track.window.current
+        if current is not None and current.boundary.discontinuity and not current.parts:
+            # The others changed a moment ago: what this track still had of the old kind gives way.
+            self.dropped += track.forget_segment()
+            track.pending.appendleft(current.boundary)
+            return True
+        self._discontinuity_wanted = True
+        return False
+
+    # Tracks that stay away.
+
+    def _replace_leader(self) -> None:
+        """The leader gives nothing while others wait: the best of these leads."""
+        old = self._leader
+        candidates = [track for track in self.tracks.values() if track.waiting]
+        new = max(candidates, key=lambda track: (track.video, len(track.waiting)))
+        log.warning("leader gives nothing, another leads stream=%s track=%d leader=%d", self.label, old.id, new.id)
+        self.departures += 1
+        self._leader = new
+        self._gop = 0
+        if new.video:
+            self._gop_start = new.waiting[0][0].dts
+        self._depart(old)
+        backlog = list(new.waiting)
+        new.waiting.clear()
+        for packet, duration in backlog:
+            if new.pending and new.track is not None and self._reached(new, packet, duration):
+                self._join(new, packet, False)
+            self._lead(new, packet, duration)
+
+    def _leave(self, track: TrackPackager) -> None:
+        log.warning("track gives nothing, the others go on stream=%s track=%d", self.label, track.id)
+        self.departures += 1
+        self._depart(track)
+
+    def _depart(self, track: TrackPackager) -> None:
+        track.absent = True
+        track.waiting.clear()
+        track.finish_segment()
+        self._fill_gaps(track)
+
+    def _fill_gaps(self, track: TrackPackager) -> None:
+        """Every interval that is over and in which ``track`` had nothing is a gap; the last boundary stays pending."""
+        pending = track.pending
+        while len(pending) > 1:
+            boundary = pending.popleft()
+            if track.track is not None:
+                track.window.skip(boundary, _seconds_between(boundary, pending[0]))
+
+    def _return(self, track: TrackPackager, packet: Packet, duration: int) -> None:
+        if track is not self._preferred:
+            # It rejoins at the next boundary; until then the newest samples wait.
+            track.waiting.append((packet, duration))
+            while _seconds_waiting(track) > PATIENCE:
+                track.waiting.popleft()
+                self.dropped += 1
+        elif track.video and not packet.keyframe:
+            self.dropped += 1
+        else:
+            self._lead_again(track, packet, duration)
+
+    def _lead_again(self, track: TrackPackager, packet: Packet, duration: int) -> None:
+        log.info("track is back and leads again stream=%s track=%d", self.label, track.id)
+        acting, self._leader = self._leader, track
+        acting.waiting.clear()
+        track.absent = False
+        self._gop_start = packet.dts
+        self._gop = 0
+        if acting.track is None:
+            self._lead(track, packet, duration)
+            return
+        changed = track.track is not None and packet.track is not track.track
+        boundary_before = track.pending[-1] if track.pending else None
+        if boundary_before is not None and track.track is not None:
+            here = Boundary(0, packet.pts, packet.track.timescale, False, 0, True, 0)
+            track.window.skip(boundary_before, max(0.001, _seconds_between(boundary_before, here)))
+        self._cut(track, packet, discontinuity=changed, independent=True)
+        track.add(packet, duration)
+
+    def _rejoin(self, track: TrackPackager, boundary: Boundary) -> None:
+        if not track.waiting:
+            return
+        log.info("track is back stream=%s track=%d msn=%d", self.label, track.id, boundary.msn)
+        track.absent = False
+
+    def _drop(self, track: TrackPackager, reason: str) -> None:
+        self.dropped += 1
+        if not track.dropped:
+            log.warning("samples dropped stream=%s track=%d reason=%s", self.label, track.id, reason)
+        track.dropped += 1
+
+    def _long_gop(self) -> None:
+        self.long_gops += 1
+        if not self._long_gop_logged:
+            self._long_gop_logged = True
+            log.warning(
+                "key frames further apart than the target duration, cut without one stream=%s target_duration=%d",
+                self.label, self.target_duration,
+            )  # fmt: skip
+
+
+def _seconds_waiting(track: TrackPackager) -> float:
+    return sum(duration for _, duration in track.waiting) / track.timescale
+
+
+def _seconds_between(first: Boundary, second: Boundary) -> float:
+    return second.time / second.timescale - first.time / first.timescale

@@ -1,0 +1,114 @@
+"""The LL-HLS publisher: an output stream into parts, segments and playlists, and what serves them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import trio
+
+from appliance.media.contracts import Context, OutputStream, Progress
+from appliance.media.track import Track
+from appliance.protocols.fmp4 import SUPPORTED_CODECS
+from appliance.publishers.llhls.delivery import Delivery
+from appliance.publishers.llhls.live import Live
+from appliance.publishers.llhls.numbering import Numbering
+from appliance.publishers.llhls.on_air import OnAir
+from appliance.settings.models import LLHlsPublisher as Settings
+
+log = logging.getLogger("kiln.llhls")
+
+
+class LlhlsPublisher:
+    """Publishes output streams as low-latency HLS.
+
+    ``app`` is the ASGI callable for ``/app/stream/file``; it answers by itself what it doesn't know (404).
+    """
+
+    name = "llhls"
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._on_air = OnAir()
+        self.app = Delivery(context, self._on_air)
+
+    def accepts(self, tracks: Sequence[Track]) -> bool:
+        """At least one track is H.264, H.265, AV1, VP9, AAC or Opus."""
+        return any(track.codec in SUPPORTED_CODECS for track in tracks)
+
+    def live(self, vhost: str, app: str, name: str) -> Live | None:
+        """The stream on the air under that name."""
+        return self._on_air.find(vhost, app, name)
+
+    def viewers(self, vhost: str, app: str, name: str) -> int:
+        """How many players asked for a playlist of the stream in the last three target durations."""
+        live = self.live(vhost, app, name)
+        return 0 if live is None else live.viewers.count(trio.current_time())
+
+    async def run(self, output: OutputStream, progress: Progress) -> None:
+        """Package ``output`` until its stream is closed; then it stays for one window, with EXT-X-ENDLIST."""
+        settings = _settings(output)
+        _report_what_is_not_built(output, settings)
+        numbering = self._numbering(output, settings)
+        live = Live(output, settings, self._context.clock, numbering)
+        if not live.windows:
+            log.warning("no playlist has a track that LL-HLS can carry, nothing is published stream=%s", output.label)
+        # From here on requests are held rather than refused.
+        self._on_air.put(live)
+        try:
+            await numbering.start()
+            await self._package(live, numbering, progress)
+            await _stay(live, progress)
+        finally:
+            self._on_air.remove(live)
+
+    async def _package(self, live: Live, numbering: Numbering, progress: Progress) -> None:
+        reader = live.output.stream.reader("llhls")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(numbering.run, name=f"llhls numbers {live.label}")
+                async for packets in reader:
+                    live.push(packets)
+                    progress()
+                nursery.cancel_scope.cancel()
+        finally:
+            reader.close()
+        live.end()
+
+    def _numbering(self, output: OutputStream, settings: Settings) -> Numbering:
+        def by_time() -> int:
+            return self._context.clock.wall() // max(1, int(settings.segment_duration * 1e9))
+
+        first = by_time() if settings.server_time_based_segment_numbering else None
+        return Numbering(self._context.reserve, output.label, fallback=by_time, first=first)
+
+
+async def _stay(live: Live, progress: Progress) -> None:
+    """One window: the time that a viewer who is furthest behind needs to see the end."""
+    longest = max((window.edge - window.oldest for window in live.windows.values()), default=0.0)
+    until = trio.current_time() + longest
+    while trio.current_time() < until and not live.gone:
+        progress()
+        await trio.sleep(min(1.0, until - trio.current_time()))
+
+
+def _settings(output: OutputStream) -> Settings:
+    settings = getattr(getattr(output.application, "publishers", None), "llhls", None)
+    return settings if isinstance(settings, Settings) else Settings()
+
+
+def _report_what_is_not_built(output: OutputStream, settings: Settings) -> None:
+    missing = {
+        "DVR": settings.dvr.enable,
+        "DRM": settings.drm.enable,
+        "Dumps": any(dump.enable for dump in settings.dumps),
+    }
+    for name, wanted in missing.items():
+        if wanted:
+            log.warning("setting without effect, not built yet stream=%s setting=LLHLS/%s", output.label, name)
+    for query in settings.default_query_string.queries:
+        if query.key not in ("_HLS_legacy", "_HLS_rewind"):
+            log.warning(
+                "default query not known, has no effect stream=%s setting=Publishers/LLHLS/DefaultQueryString key=%s",
+                output.label, query.key,
+            )  # fmt: skip

@@ -1,0 +1,111 @@
+"""What a request says, read by hand: the delivery path sees tens of thousands of them a second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
+
+from appliance.errors import BadRequest
+from appliance.protocols.hls import query_value
+
+_LONGEST_NUMBER = 18
+
+
+@dataclass(slots=True)
+class Directives:
+    """The query of a playlist request (wire catalogue 4.3). ``msn`` and ``part`` -1 where not given."""
+
+    msn: int = -1
+    part: int = -1
+    skip: bool = False
+    legacy: bool = False
+    rewind: bool = True
+    session: str = ""
+    stream_key: str = ""
+
+    @property
+    def blocking(self) -> bool:
+        return self.msn >= 0
+
+
+def parse_directives(query: bytes, *, legacy: bool = False, rewind: bool = True) -> Directives:
+    """Raises BadRequest when a delivery directive is not a number, or a part is asked for without its segment."""
+    found = Directives(legacy=legacy, rewind=rewind)
+    if not query:
+        return found
+    for pair in query.split(b"&"):
+        key, _, value = pair.partition(b"=")
+        if key == b"_HLS_msn":
+            found.msn = _number(value, "_HLS_msn")
+        elif key == b"_HLS_part":
+            found.part = _number(value, "_HLS_part")
+        elif key == b"_HLS_skip":
+            found.skip = value == b"YES" or value == b"v2"
+        elif key == b"_HLS_legacy":
+            found.legacy = value.upper() == b"YES"
+        elif key == b"_HLS_rewind":
+            found.rewind = value.upper() == b"YES"
+        elif key == b"session":
+            found.session = value.decode("latin-1")
+        elif key == b"stream_key":
+            found.stream_key = unquote_to_bytes(value).decode("utf-8", "replace")
+    if found.part >= 0 and found.msn < 0:
+        raise BadRequest("_HLS_part needs _HLS_msn")
+    return found
+
+
+def child_query(given: Directives, *, legacy: bool, rewind: bool) -> str:
+    """What the URIs inside a master playlist carry on, where it differs from the defaults."""
+    pairs = []
+    if given.legacy != legacy:
+        pairs.append(f"_HLS_legacy={'YES' if given.legacy else 'NO'}")
+    if given.rewind != rewind:
+        pairs.append(f"_HLS_rewind={'YES' if given.rewind else 'NO'}")
+    if given.stream_key:
+        pairs.append(stream_key_query(given))
+    return "&".join(pairs)
+
+
+def stream_key_query(given: Directives) -> str:
+    return f"stream_key={query_value(given.stream_key)}" if given.stream_key else ""
+
+
+def _number(value: bytes, name: str) -> int:
+    if not value.isdigit() or len(value) > _LONGEST_NUMBER:
+        raise BadRequest(f"{name} is not a number")
+    return int(value)
+
+
+def split_path(path: str) -> tuple[str, str, str, str] | None:
+    """``/app/stream/[~session/]file`` as app, stream, session ("" for none) and file; None for any other form."""
+    pieces = path.split("/")
+    if len(pieces) == 4 and pieces[3]:
+        return pieces[1], pieces[2], "", pieces[3]
+    if len(pieces) == 5 and pieces[3][:1] == "~" and pieces[4]:
+        return pieces[1], pieces[2], pieces[3][1:], pieces[4]
+    return None
+
+
+def hostname(host: bytes) -> str:
+    """The name in a Host header, without its port."""
+    name = host.decode("latin-1").lower()
+    if name[:1] == "[":
+        return name[: name.find("]") + 1]
+    return name.partition(":")[0]
+
+
+def takes_gzip(accept: bytes) -> bool:
+    """Whether an Accept-Encoding allows gzip: by name or by ``*``, and not with weight zero."""
+    if accept == b"gzip" or accept.startswith((b"gzip,", b"gzip, ")):
+        return True
+    anything = False
+    for item in accept.lower().split(b","):
+        coding, _, weight = item.partition(b";")
+        coding = coding.strip()
+        if coding not in (b"gzip", b"*", b"x-gzip"):
+            continue
+        refused = weight.replace(b" ", b"").rstrip(b"0.") in (b"q=",)
+        if coding != b"*":
+            return not refused
+        anything = not refused
+    return anything

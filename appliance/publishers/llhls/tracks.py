@@ -1,0 +1,186 @@
+"""One track on its way into parts: samples in, fragments out. Sans-IO."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from appliance.media.packet import Packet
+from appliance.media.track import Codec, Track
+from appliance.protocols.fmp4 import KEY_SAMPLE, OTHER_SAMPLE, fragment
+from appliance.publishers.llhls.window import Boundary, TrackWindow
+
+#: A part other than the last of its segment is at least this share of the part target (draft 4.4.4.9).
+SHORTEST_PART = 0.85
+#: How much a part may be longer than its frames say where the source's times are whole milliseconds, in seconds.
+JITTER = 0.002
+#: Before the part target is known a sample is taken to last no longer than so many of the wished ones.
+LONGEST_FIRST_SAMPLE = 4
+
+_TEMPORAL_DELIMITER = b"\x12\x00"
+
+
+class TrackPackager:
+    """Gathers samples of one track into parts and writes these into its window.
+
+    ``part_seconds`` is the wished part duration. The part target is fixed when the first part closes, from the frames
+    really seen: a whole number of them. Times are ticks of the track's timescale; ``shift`` seconds are added to all
+    times in the fragments, which can't say a time below zero.
+    """
+
+    def __init__(self, track: Track, window: TrackWindow, part_seconds: float) -> None:
+        self.id = track.id
+        self.window = window
+        self.video = track.is_video
+        self.track: Track | None = None
+        self.timescale = track.timescale
+        self.held: Packet | None = None
+        self.waiting: deque[tuple[Packet, int]] = deque()
+        self.pending: deque[Boundary] = deque()
+        self.absent = False
+        #: Seconds of media that others gave since this track gave any.
+        self.silence = 0.0
+        self.has_b_frames = track.has_b_frames
+        self.shift = 0
+        #: The end of what has been taken, in ticks; None before the first sample.
+        self.end: int | None = None
+        self.nominal = 0
+        self.holes = 0
+        self.dropped = 0
+        self.closed_ticks = 0
+        self._part_seconds = part_seconds
+        self._target = 0
+        self._limit = 0
+        self._run: list[int] = []
+        self._payloads: list[bytes | memoryview] = []
+        self._start = 0
+        self._part_end = 0
+        self._independent = False
+        self._sequence = 0
+        self._strips_delimiter = track.codec is Codec.AV1
+
+    @property
+    def segment_ticks(self) -> int:
+        """How much media the open segment holds."""
+        return self.closed_ticks + (self._part_end - self._start if self._payloads else 0)
+
+    def duration_of(self, packet: Packet, following: Packet | None) -> int:
+        """Ticks that ``packet`` lasts: until the next one, but never longer than a part may be.
+
+        Longer silence is a hole in the time line, not a very long frame.
+        """
+        if following is not None and following.track.timescale == packet.track.timescale:
+            duration = following.dts - packet.dts
+        else:
+            duration = packet.duration or self.nominal
+        if duration <= 0:
+            duration = self.nominal or 1
+        longest = self._limit
+        if not self._target:
+            longest = int(LONGEST_FIRST_SAMPLE * self._part_seconds * packet.track.timescale)
+        if duration > longest:
+            if duration > longest + self.nominal:
+                self.holes += 1
+            duration = min(self.nominal or longest, longest)
+        return duration
+
+    def cut(self, boundary: Boundary, packet: Packet) -> None:
+        """End the segment and begin that of ``boundary`` with ``packet``."""
+        self.finish_segment()
+        track = packet.track
+        if track is not self.track:
+            self._adopt(track)
+        self.window.open(boundary, packet.pts, track.timescale)
+
+    def finish_segment(self) -> None:
+        if self._payloads:
+            self._close_part(ends=True)
+        self.window.close()
+        self.closed_ticks = 0
+
+    def forget_segment(self) -> int:
+        """Drop the samples of the open segment, of which no part is out yet. Returns their number."""
+        lost = len(self._payloads)
+        self._run = []
+        self._payloads = []
+        return lost
+
+    def add(self, packet: Packet, duration: int, *, ends: bool = False) -> None:
+        """Take one sample. ``ends``: a segment boundary is expected right behind it."""
+        dts = packet.dts
+        if self._payloads:
+            if dts != self._part_end:
+                dts = self._mend(dts)
+            if self._payloads and dts + duration - self._start > self._limit:
+                self._close_part(ends=False)
+        if not self._payloads:
+            self._start = dts
+            self._independent = packet.keyframe or not self.video
+            if not self._target:
+                self._guess(duration)
+        payload: bytes | memoryview = packet.payload
+        if self._strips_delimiter and packet.payload[:2] == _TEMPORAL_DELIMITER:
+            payload = memoryview(packet.payload)[2:]
+        if self.video:
+            self._run += (duration, len(payload), KEY_SAMPLE if packet.keyframe else OTHER_SAMPLE, packet.pts - dts)
+        else:
+            self._run += (duration, len(payload))
+        self._payloads.append(payload)
+        self.end = self._part_end = end = dts + duration
+        length = end - self._start
+        if length + self.nominal > self._limit and length >= SHORTEST_PART * self._limit:
+            self._close_part(ends=ends)
+
+    def _adopt(self, track: Track) -> None:
+        self.window.use(track)
+        if track.timescale != self.timescale:
+            factor = track.timescale / self.timescale
+            self.shift = round(self.shift * factor)
+            self._target = int(self._target * factor)
+            self._limit = int(self._limit * factor)
+            self.nominal = round(self.nominal * factor)
+            self.timescale = track.timescale
+        self.track = track
+        self._strips_delimiter = track.codec is Codec.AV1
+
+    def _guess(self, duration: int) -> None:
+        """Before the first part: so many frames of this duration as come nearest to the wished part."""
+        self.nominal = duration
+        self._limit = max(duration, int(self._part_seconds * self.timescale + duration / 2))
+
+    def _mend(self, dts: int) -> int:
+        """The times of the source don't join: lengthen or shorten the last sample. Returns the dts to use."""
+        step = 4 if self.video else 2
+        mended = self._run[-step] + dts - self._part_end
+        if mended <= 0:
+            return self._part_end
+        if dts - self._start > self._limit:
+            self._close_part(ends=False)
+        else:
+            self._run[-step] = mended
+            self._part_end = dts
+        return dts
+
+    def _close_part(self, *, ends: bool) -> None:
+        length = self._part_end - self._start
+        if not self._target:
+            self._fix_target(length)
+        self._sequence += 1
+        payload = fragment(self._sequence, self._start + self.shift, self._run, self._payloads, video=self.video)
+        self._run = []
+        self._payloads = []
+        self.closed_ticks += length
+        self.window.add(payload, length / self.timescale, self._independent, ends=ends)
+
+    def _fix_target(self, length: int) -> None:
+        durations = self._run[:: 4 if self.video else 2]
+        mean = length / len(durations)
+        frames = max(1, round(self._part_seconds * self.timescale / mean))
+        target = math.ceil(frames * mean)
+        if max(durations) - min(durations) > 1:
+            target += max(1, int(JITTER * self.timescale))
+        self._target = self._limit = max(target, length)
+        self.nominal = max(1, int(mean))
+        self.window.frame_rate = self.timescale / mean
+        # Rounded up, as it is printed: no part may be longer.
+        self.window.part_target = -(-self._target * 1_000_000 // self.timescale) / 1_000_000

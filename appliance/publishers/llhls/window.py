@@ -1,0 +1,299 @@
+"""What of one track can be fetched now: parts, segments, init segments, and the text of each in the playlist."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from appliance.media.clock import NANOSECONDS
+from appliance.media.track import Track
+from appliance.protocols import hls
+from appliance.protocols.fmp4 import init_segment
+
+#: Parts are listed within so many target durations of the playlist's end; so long they must stay, and no longer.
+PARTS_LISTED = 3
+#: A playlist is never shorter than this many target durations once it has been that long.
+SHORTEST_WINDOW = 3
+FEWEST_SEGMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """Where a segment starts in every track: at ``time`` ticks of ``timescale``.
+
+    ``discontinuities`` counts those of the stream up to here, ``wall_offset`` is the nanosecond since 1970 of timestamp
+    zero for this segment, ``independent`` false where the group of pictures was too long and had to be cut.
+    """
+
+    msn: int
+    time: int
+    timescale: int
+    discontinuity: bool
+    discontinuities: int
+    independent: bool
+    wall_offset: int
+
+
+class Init:
+    """An init segment: one for each generation of the track."""
+
+    __slots__ = ("content_type", "head", "name", "payload", "track")
+
+    def __init__(self, name: str, track: Track) -> None:
+        self.name = name
+        self.track = track
+        self.payload = init_segment(track)
+        self.content_type = content_type(track)
+        self.head: object = None
+
+
+class Part:
+    """One fragment, as it is sent. ``duration`` in seconds; ``head`` caches what the delivery says before it."""
+
+    __slots__ = ("content_type", "duration", "head", "independent", "line", "name", "payload")
+
+    def __init__(self, name: str, payload: bytes, duration: float, independent: bool, content_type: bytes) -> None:
+        self.name = name
+        self.payload = payload
+        self.duration = duration
+        self.independent = independent
+        self.content_type = content_type
+        self.line = hls.part(duration, name, independent=independent)
+        self.head: object = None
+
+
+class Segment:
+    """A list of parts. ``begins`` and ``duration`` in seconds, ``begins`` on the playlist's own time line."""
+
+    __slots__ = ("begins", "boundary", "complete", "content_type", "duration", "gap", "head", "head_text", "init",
+                 "last_needed", "line", "name", "opening_text", "parts", "parts_text", "size", "tagged")  # fmt: skip
+
+    def __init__(self, name: str, boundary: Boundary, init: Init, begins: float) -> None:
+        self.name = name
+        self.boundary = boundary
+        self.init = init
+        self.begins = begins
+        self.duration = 0.0
+        self.parts: list[Part] = []
+        self.size = 0
+        self.complete = False
+        self.gap = False
+        self.line = ""
+        self.parts_text = ""
+        self.head_text = ""
+        self.opening_text = ""
+        self.last_needed = 0.0
+        #: It stands behind an EXT-X-DISCONTINUITY.
+        self.tagged = False
+        self.content_type = init.content_type
+        self.head: object = None
+
+    @property
+    def msn(self) -> int:
+        return self.boundary.msn
+
+
+def content_type(track: Track) -> bytes:
+    return b"video/mp4" if track.is_video else b"audio/mp4"
+
+
+class TrackWindow:
+    """The parts and segments of one track, in order, with the memory they take bounded.
+
+    ``key`` is the part of the names that tells stream instances apart. ``changed`` is called after each change that a
+    waiting request may want. Everything that can be fetched stands in ``files`` by its name.
+    """
+
+    def __init__(
+        self,
+        track: Track,
+        key: str,
+        segment_count: int,
+        files: dict[str, object],
+        changed: Callable[[TrackWindow], None],
+        *,
+        hints: bool = True,
+    ) -> None:
+        self.track = track
+        self.kind = "video" if track.is_video else "audio"
+        self.key = key
+        self.segment_count = max(FEWEST_SEGMENTS, segment_count)
+        self.playlist_name = f"chunklist_{track.id}_{self.kind}_{key}_llhls.m3u8"
+        self.files = files
+        self.target_duration = 0
+        self.part_target = 0.0
+        self.hints = hints
+        self.listed: deque[Segment] = deque()
+        self.current: Segment | None = None
+        self.edge = 0.0
+        #: The newest part, as rendition reports tell it; -1 before the first.
+        self.last_msn = -1
+        self.last_part = -1
+        #: The part that comes next, by what is known now.
+        self.next_msn = -1
+        self.next_part = 0
+        self.ended = False
+        self.retained = 0
+        self.peak_bitrate = 0
+        self.measured_bytes = 0
+        self.measured_seconds = 0.0
+        self.frame_rate = 0.0
+        self.completed = 0
+        self._changed = changed
+        self._removed: deque[Segment] = deque()
+        self._init: Init | None = None
+        self._inits = 0
+
+    @property
+    def started(self) -> bool:
+        """There is at least one part to play."""
+        return self.last_msn >= 0
+
+    @property
+    def init(self) -> Init | None:
+        return self._init
+
+    @property
+    def last_complete(self) -> int:
+        """The number of the newest whole segment, -1 when there is none."""
+        return self.listed[-1].msn if self.listed else -1
+
+    def segments(self) -> Iterator[Segment]:
+        """Everything that the playlist lists, the one in progress last."""
+        yield from self.listed
+        if self.current is not None and self.current.parts:
+            yield self.current
+
+    @property
+    def oldest(self) -> float:
+        """Where the playlist begins, on its own time line (seconds)."""
+        first = next(self.segments(), None)
+        return self.edge if first is None else first.begins
+
+    def part_name(self, msn: int, index: int) -> str:
+        return f"part_{self.track.id}_{msn}_{index}_{self.kind}_{self.key}_llhls.m4s"
+
+    def find(self, msn: int) -> Segment | None:
+        """A segment that the playlist lists."""
+        if self.current is not None and self.current.msn == msn:
+            return self.current
+        if not self.listed or not self.listed[0].msn <= msn <= self.listed[-1].msn:
+            return None
+        return self.listed[msn - self.listed[0].msn]
+
+    # What the packager tells.
+
+    def use(self, track: Track) -> None:
+        """A (new) codec configuration: an init segment under a name of its own.
+
+        Raises BadRequest when the codec can't be packaged.
+        """
+        generation = f"_{self._inits}" if self._inits else ""
+        init = Init(f"init_{track.id}_{self.kind}_{self.key}{generation}_llhls.m4s", track)
+        self._inits += 1
+        self._init = init
+        self.track = track
+        self.files[init.name] = init
+
+    def open(self, boundary: Boundary, pts: int, timescale: int) -> None:
+        """Begin the segment of ``boundary``, whose first sample is at ``pts`` ticks."""
+        self.current = self._segment(boundary, boundary.wall_offset + pts * NANOSECONDS // timescale)
+        self.next_msn = boundary.msn
+        self.next_part = 0
+
+    def add(self, payload: bytes, duration: float, independent: bool, *, ends: bool) -> None:
+        """One more part of the open segment; ``ends`` when the next part is expected to be in the next segment."""
+        segment = self.current
+        assert segment is not None
+        index = len(segment.parts)
+        name = self.part_name(segment.msn, index)
+        part = Part(name, payload, duration, independent, segment.content_type)
+        segment.parts.append(part)
+        segment.parts_text += part.line
+        segment.duration += duration
+        segment.size += len(payload)
+        self.retained += len(payload)
+        self.edge += duration
+        self.files[name] = part
+        self.last_msn = segment.msn
+        self.last_part = index
+        self.next_msn, self.next_part = (segment.msn + 1, 0) if ends else (segment.msn, index + 1)
+        self._changed(self)
+
+    def close(self) -> None:
+        """The open segment is whole."""
+        segment = self.current
+        self.current = None
+        if segment is None or not segment.parts:
+            return
+        segment.complete = True
+        segment.line = hls.segment(segment.duration, segment.name)
+        self.files[segment.name] = segment
+        self._measure(segment)
+        self._list(segment)
+
+    def skip(self, boundary: Boundary, duration: float) -> None:
+        """The segment of ``boundary`` has no media in this track (EXT-X-GAP); ``duration`` in seconds."""
+        start = boundary.wall_offset + boundary.time * NANOSECONDS // boundary.timescale
+        segment = self._segment(boundary, start)
+        segment.complete = segment.gap = True
+        segment.duration = duration
+        segment.line = hls.segment(duration, segment.name, gap=True)
+        self.edge += duration
+        self.last_msn, self.last_part = boundary.msn, 0
+        self._list(segment)
+
+    def end(self) -> None:
+        """Nothing comes any more."""
+        self.close()
+        self.ended = True
+        self._changed(self)
+
+    # Inside.
+
+    def _segment(self, boundary: Boundary, wall: int) -> Segment:
+        init = self._init
+        assert init is not None
+        name = f"seg_{self.track.id}_{boundary.msn}_{self.kind}_{self.key}_llhls.m4s"
+        segment = Segment(name, boundary, init, self.edge)
+        previous = self.listed[-1].init if self.listed else None
+        segment.tagged = tagged = boundary.discontinuity and previous is not None
+        when = hls.date_time(wall)
+        new_map = "" if init is previous else init.name
+        segment.head_text = hls.segment_head(discontinuity=tagged, init_uri=new_map, program_date_time=when)
+        segment.opening_text = hls.segment_head(discontinuity=tagged, init_uri=init.name, program_date_time=when)
+        return segment
+
+    def _measure(self, segment: Segment) -> None:
+        self.measured_bytes += segment.size
+        self.measured_seconds += segment.duration
+        # A short rest of a segment says nothing about the peak (draft 4.4.6.2 takes half a target duration and up).
+        if segment.duration * 2 >= self.target_duration:
+            self.peak_bitrate = max(self.peak_bitrate, int(segment.size * 8 / segment.duration))
+
+    def _list(self, segment: Segment) -> None:
+        self.listed.append(segment)
+        self.completed += 1
+        self.next_msn, self.next_part = segment.msn + 1, 0
+        listed = self.listed
+        shortest = SHORTEST_WINDOW * self.target_duration
+        while len(listed) > self.segment_count and self.edge - listed[0].begins - listed[0].duration >= shortest:
+            oldest = listed.popleft()
+            # A segment must stay for its own duration and that of the longest playlist it was in (draft 6.2.2).
+            oldest.last_needed = self.edge + oldest.duration + (self.edge - oldest.begins)
+            self._removed.append(oldest)
+        self._purge()
+        self._changed(self)
+
+    def _purge(self) -> None:
+        removed = self._removed
+        while removed and removed[0].last_needed <= self.edge:
+            segment = removed.popleft()
+            self.retained -= segment.size
+            self.files.pop(segment.name, None)
+            for part in segment.parts:
+                self.files.pop(part.name, None)
+            following = removed[0] if removed else self.listed[0]
+            if following.init is not segment.init:
+                self.files.pop(segment.init.name, None)

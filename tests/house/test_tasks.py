@@ -11,6 +11,7 @@ from tests.house.tree import Module, parse, product_modules, within
 
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
+    "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
 }

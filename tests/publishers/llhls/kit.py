@@ -62,13 +62,16 @@ class Feed:
         """For that long, with the second at which each one would come from a live source."""
         start = {track.id: self.frame.get(track.id, 0) for track in self.tracks}
         while True:
-            due = min(self.tracks, key=lambda track: (self._time(track, self.frame.get(track.id, 0)), not track.is_video))
+            due = min(self.tracks, key=self._due)
             number = self.frame.get(due.id, 0)
             at = self._time(due, number)
             if at >= self._time(due, start[due.id]) + seconds:
                 return
             self.frame[due.id] = number + 1
             yield at, self._packet(due, number)
+
+    def _due(self, track: Track) -> tuple[float, bool]:
+        return self._time(track, self.frame.get(track.id, 0)), not track.is_video
 
     def _time(self, track: Track, number: int) -> float:
         return number / self.frame_rate if track.is_video else number * self.frames_per_audio / track.timescale
@@ -158,10 +161,10 @@ class Station:
     client: httpx.AsyncClient
 
     def start(
-        self, tracks: Sequence[Track], name: str = "cam", playlists: Sequence[Playlist] = (), *, clock: Clock | None = None
+        self, tracks: Sequence[Track], name: str = "cam", playlists: Sequence[Playlist] = ()
     ) -> Stream:
         """Put a stream on the air."""
-        stream = Stream(f"default/app/{name}", tracks, clock=clock or self.context.clock)
+        stream = Stream(f"default/app/{name}", tracks, clock=self.context.clock)
         output = OutputStream("default", "app", name, stream, self.application, list(playlists), Source("Test"))
         self.nursery.start_soon(self.publisher.run, output, lambda: None)
         return stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import trio
 
@@ -20,6 +20,9 @@ GOP_BYTES = 24 * 1024 * 1024
 #: Limits of a reader's ring.
 RING_PACKETS = 2048
 RING_BYTES = 32 * 1024 * 1024
+#: So many packets in a row of other tracks, and a reader that waits for a key frame of the reference track gets them:
+#: sound goes on when the picture is gone (about 5 s of it).
+LONELY_PACKETS = 250
 
 Sink = Callable[[Packet], None]
 
@@ -28,12 +31,15 @@ class Reader:
     """A bounded view of one stream, read by one task: ``async for packets in reader``.
 
     Each round gives every packet that has come since the last one (never an empty list). When the ring is full
-    the reader loses everything up to the next key frame of the reference track; ``dropped`` counts what it lost and
-    ``lapses`` how often that happened. The iteration ends when the stream is closed and the ring is empty.
+    the reader loses what is before the newest key frame of the reference track in it, or, when there is none or little
+    would be won, everything up to the next one; ``dropped`` counts what it lost and ``lapses`` how often that happened.
+    The iteration ends when the stream is closed and the ring is empty.
     """
 
-    __slots__ = ("_closed", "_parked", "_ring", "_ring_bytes", "_skipping", "_stream", "dropped", "lapses", "max_bytes",
-                 "max_packets", "name", "_logged_at")  # fmt: skip
+    __slots__ = (
+        "_closed", "_logged_at", "_others", "_parked", "_ring", "_ring_bytes", "_skipping", "_stream", "dropped",
+        "lapses", "max_bytes", "max_packets", "name",
+    )  # fmt: skip
 
     def __init__(self, stream: Stream, name: str, max_packets: int, max_bytes: int) -> None:
         self.name = name
@@ -44,22 +50,21 @@ class Reader:
         self._stream = stream
         self._ring: deque[Packet] = deque()
         self._ring_bytes = 0
-        self._skipping = False
+        self._skipping = True
+        self._others = LONELY_PACKETS
         self._closed = False
         self._parked: trio.lowlevel.Task | None = None
-        self._logged_at = 0
+        self._logged_at = -1_000_000_000
 
     def offer(self, packet: Packet) -> None:
         """Called by the hub for each packet; never blocks."""
         size = len(packet.payload)
-        if self._skipping:
-            if not self._stream.starts_gop(packet):
-                self.dropped += 1
-                return
-            self._skipping = False
-        elif len(self._ring) >= self.max_packets or self._ring_bytes + size > self.max_bytes:
-            self._lapse(packet)
+        if self._skipping and not self._stop_skipping(packet):
             return
+        if len(self._ring) >= self.max_packets or self._ring_bytes + size > self.max_bytes:
+            self._lapse(packet)
+            if self._skipping:
+                return
         self._ring.append(packet)
         self._ring_bytes += size
         task = self._parked
@@ -67,27 +72,62 @@ class Reader:
             self._parked = None
             trio.lowlevel.reschedule(task)
 
+    def _stop_skipping(self, packet: Packet) -> bool:
+        """Whether ``packet`` is wanted although the reader waits for a key frame."""
+        if self._stream.starts_gop(packet):
+            self._skipping = False
+            return True
+        if packet.track.id == self._stream.reference:
+            self._others = 0
+        elif self._others >= LONELY_PACKETS:
+            return True
+        else:
+            self._others += 1
+        if self.lapses:
+            self.dropped += 1
+        return False
+
     def _lapse(self, packet: Packet) -> None:
+        """The ring is full: make room for ``packet``, or skip it and what follows up to a key frame."""
         self.lapses += 1
-        self.dropped += len(self._ring) + 1
-        self._ring.clear()
-        self._ring_bytes = 0
-        self._skipping = True
+        waiting = len(self._ring)
+        self._keep_newest_gop()
+        self.dropped += waiting - len(self._ring)
+        if not self._ring and not self._stream.starts_gop(packet):
+            self._skipping = True
+            self._others = 0
+            self.dropped += 1
         now = self._stream.clock.monotonic()
         if now - self._logged_at >= 1_000_000_000:
             self._logged_at = now
             log.warning("reader too slow stream=%s reader=%s dropped=%d lapses=%d", self._stream.label, self.name,
                         self.dropped, self.lapses)  # fmt: skip
-        if self._stream.starts_gop(packet):
-            self._skipping = False
-            self.dropped -= 1
-            self._ring.append(packet)
-            self._ring_bytes = len(packet.payload)
 
-    def preload(self, packets: Iterable[Packet]) -> None:
-        for packet in packets:
-            self._ring.append(packet)
-            self._ring_bytes += len(packet.payload)
+    def _keep_newest_gop(self) -> None:
+        """Drop what is before the newest key frame in the ring; all of it when that frees less than half."""
+        kept: list[Packet] = []
+        size = 0
+        for packet in reversed(self._ring):
+            kept.append(packet)
+            size += len(packet.payload)
+            if len(kept) * 2 > self.max_packets or size * 2 > self.max_bytes:
+                break
+            if self._stream.starts_gop(packet):
+                self._ring = deque(reversed(kept))
+                self._ring_bytes = size
+                return
+        self._ring.clear()
+        self._ring_bytes = 0
+
+    def preload(self, packets: Sequence[Packet]) -> None:
+        """Begin with ``packets`` (from a key frame on), unless they are more than the ring may hold."""
+        size = sum(len(packet.payload) for packet in packets)
+        if packets and len(packets) <= self.max_packets and size <= self.max_bytes:
+            self._ring.extend(packets)
+            self._ring_bytes = size
+            self._skipping = False
+        elif self._stream.packets:
+            self._others = 0
 
     def end(self) -> None:
         """No packet comes any more; what is in the ring can still be read."""
@@ -109,20 +149,23 @@ class Reader:
 
     async def receive(self) -> list[Packet]:
         """All waiting packets, at least one; an empty list when the stream has ended."""
-        if not self._ring and not self._closed:
-            self._parked = trio.lowlevel.current_task()
-
-            def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-                self._parked = None
-                return trio.lowlevel.Abort.SUCCEEDED
-
-            await trio.lowlevel.wait_task_rescheduled(abort)
-        else:
+        if self._ring or self._closed:
             await trio.lowlevel.checkpoint()
+        # Between being woken and running, the ring may have overflowed and be empty again.
+        while not self._ring and not self._closed:
+            await self._park()
         packets = list(self._ring)
         self._ring.clear()
         self._ring_bytes = 0
         return packets
+
+    async def _park(self) -> None:
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            self._parked = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(abort)
 
     def __aiter__(self) -> AsyncIterator[list[Packet]]:
         return self
@@ -141,7 +184,9 @@ class Stream:
     (the first video track, else the first audio track).
     """
 
-    def __init__(self, label: str, tracks: Sequence[Track], *, clock: Clock | None = None, epoch: int | None = None) -> None:
+    def __init__(
+        self, label: str, tracks: Sequence[Track], *, clock: Clock | None = None, epoch: int | None = None
+    ) -> None:
         self.label = label
         self.clock = clock or Clock()
         self.epoch = self.clock.monotonic() if epoch is None else epoch
@@ -155,7 +200,11 @@ class Stream:
         self._ended = trio.Event()
         self._gop: list[Packet] = []
         self._gop_bytes = 0
-        self._reference = _reference_track(tracks)
+        reference = _reference_track(tracks)
+        #: Id of the track whose key frames readers start at; -1 when there is no track.
+        self.reference = -1 if reference is None else reference.id
+        # Any packet of sound is a fine place to start.
+        self._starts_anywhere = reference is not None and reference.is_audio
 
     @property
     def name(self) -> str:
@@ -167,17 +216,20 @@ class Stream:
         return any(track.codec is Codec.RAW for track in self.tracks.values())
 
     def starts_gop(self, packet: Packet) -> bool:
-        return packet.keyframe and packet.track.id == self._reference
+        """Whether a reader may start at ``packet``."""
+        return (packet.keyframe or self._starts_anywhere) and packet.track.id == self.reference
 
     def publish(self, packet: Packet) -> None:
-        """Hand ``packet`` to every reader and sink."""
+        """Hand ``packet`` to every reader and sink. Nothing happens once the stream is closed."""
+        if self.closed:
+            return
         self.packets += 1
         size = len(packet.payload)
         self.bytes += size
         track = packet.track
         if self.tracks.get(track.id) is not track:
             self.tracks[track.id] = track
-        if packet.keyframe and track.id == self._reference:
+        if track.id == self.reference and (packet.keyframe or self._starts_anywhere):
             self._gop = [packet]
             self._gop_bytes = size
         elif self._gop:
@@ -191,12 +243,18 @@ class Stream:
             sink(packet)
 
     def add_sink(self, sink: Sink) -> None:
-        """Call ``sink`` for each packet from now on, in the publisher's own turn: it must be quick and never raise."""
-        self._sinks.append(sink)
+        """Call ``sink`` for what has come since the last key frame and for each packet from now on.
+
+        It runs in the publisher's own turn: it must be quick and never raise.
+        """
+        for packet in self._gop:
+            sink(packet)
+        if not self.closed:
+            # Lists are replaced, never changed: a sink may add and remove sinks while packets are handed out.
+            self._sinks = [*self._sinks, sink]
 
     def remove_sink(self, sink: Sink) -> None:
-        if sink in self._sinks:
-            self._sinks.remove(sink)
+        self._sinks = [other for other in self._sinks if other != sink]
 
     def reader(self, name: str, *, max_packets: int = RING_PACKETS, max_bytes: int = RING_BYTES) -> Reader:
         """A new reader that starts at the last key frame. Close it when done."""
@@ -206,13 +264,13 @@ class Stream:
             reader.end()
             return reader
         self._readers.append(reader)
-        self._sinks.append(reader.offer)
+        self._sinks = [*self._sinks, reader.offer]
         return reader
 
     def remove(self, reader: Reader) -> None:
         if reader in self._readers:
             self._readers.remove(reader)
-            self._sinks.remove(reader.offer)
+            self.remove_sink(reader.offer)
 
     @property
     def readers(self) -> tuple[Reader, ...]:
@@ -223,10 +281,9 @@ class Stream:
         if self.closed:
             return
         self.closed = True
-        for reader in self._readers:
+        readers, self._readers, self._sinks = self._readers, [], []
+        for reader in readers:
             reader.end()
-        self._readers = []
-        self._sinks = []
         self._gop = []
         self._ended.set()
 
@@ -234,9 +291,9 @@ class Stream:
         await self._ended.wait()
 
 
-def _reference_track(tracks: Sequence[Track]) -> int:
+def _reference_track(tracks: Sequence[Track]) -> Track | None:
     for media in (MediaType.VIDEO, MediaType.AUDIO):
         for track in tracks:
             if track.media is media and track.codec not in (Codec.JPEG, Codec.PNG, Codec.WEBP):
-                return track.id
-    return tracks[0].id if tracks else -1
+                return track
+    return tracks[0] if tracks else None

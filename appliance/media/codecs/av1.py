@@ -201,14 +201,22 @@ def _with_size(data: bytes, start: int, body: int, stop: int) -> bytes:
 
 
 def parse_config(config: bytes) -> SequenceHeader:
-    """The sequence header in an av1C. Raises RemoteProtocolError, also when there is none."""
+    """The sequence header in an av1C. Raises RemoteProtocolError.
+
+    An av1C may come without one: then size and rate are 0 and colours unknown until the first key frame brings it.
+    """
     if len(config) < 4 or config[0] != 0x81:
         raise RemoteProtocolError("not an av1C (version 1 expected)")
     units = config[4:]
     for kind, _, body, stop in _units(units):
         if kind == SEQUENCE_HEADER:
             return parse_sequence_header(units[body:stop])
-    raise RemoteProtocolError("av1C without a sequence header")
+    profile, flags = config[1] >> 5, config[2]
+    depth = (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    return SequenceHeader(
+        profile, config[1] & 31, bool(flags & 0x80), 0, 0, 0.0, depth, bool(flags & 0x10),
+        (flags >> 3 & 1, flags >> 2 & 1), flags & 3, (2, 2, 2), False, False,
+    )  # fmt: skip
 
 
 def config_from_sequence_header(unit: bytes) -> bytes:

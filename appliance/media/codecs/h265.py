@@ -248,7 +248,10 @@ def _with_vui(reader: BitReader, sps: SequenceParameterSet) -> SequenceParameter
 
 @dataclass(frozen=True, slots=True)
 class HevcConfig:
-    """An HEVCDecoderConfigurationRecord, hvcC (ISO/IEC 14496-15 8.3.3.1). ``others`` are its SEI units."""
+    """An HEVCDecoderConfigurationRecord, hvcC (ISO/IEC 14496-15 8.3.3.1).
+
+    ``others`` are its SEI units except user data.
+    """
 
     vps: tuple[bytes, ...]
     sps: tuple[bytes, ...]
@@ -279,7 +282,8 @@ class HevcConfig:
         vps, sps, pps = (tuple(unit for unit in units if _type(unit) == kind) for kind in (VPS, SPS, PPS))
         if not sps:
             raise RemoteProtocolError("hvcC without a sequence parameter set")
-        others = tuple(unit for unit in units if _type(unit) in (SEI, SEI + 1))
+        # An encoder's settings in words (user data, payload type 5) are long and of no use to a player.
+        others = tuple(unit for unit in units if _type(unit) in (SEI, SEI + 1) and unit[2:3] not in (b"\5", b"\4"))
         return cls(vps, sps, pps, others, length_size)
 
     def build(self) -> bytes:

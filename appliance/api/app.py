@@ -1,0 +1,47 @@
+"""The ASGI applications that stand above the engine."""
+
+from __future__ import annotations
+
+from appliance.api.auth import TokenCheck
+from appliance.api.cors import CrossOrigin
+from appliance.api.management import ManagementApi
+from appliance.api.ome.resources import Resources
+from appliance.api.routes import RouteTable
+from appliance.api.status import status_app
+from appliance.api.view import EngineView
+from appliance.engine.engine import Engine, Fronts
+from appliance.engine.hosts import host_matches
+from appliance.net.asgi import ASGIApp, Receive, Scope, Send
+
+
+def make_fronts(engine: Engine) -> Fronts:
+    """The management API (with the status page beside it), and the status page alone."""
+    status = status_app(engine)
+    return Fronts(api=_beside(status, management_api(engine, TokenCheck(engine.token.matches))), status=status)
+
+
+def management_api(engine: EngineView, token: TokenCheck) -> ManagementApi:
+    """``/v1`` over one engine."""
+    settings = engine.settings
+    managers = settings.managers
+    names = managers.host.names
+    return ManagementApi(
+        RouteTable(Resources(engine).routes()),
+        token,
+        CrossOrigin(settings.defaults.cross_domains, managers.api.cross_domains if managers.api else None),
+        lambda host: not names or host_matches(names, host),
+        etag=settings.modules.etag.enable,
+    )
+
+
+def _beside(status: ASGIApp, api: ASGIApp) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        if scope["type"] == "http" and (path == "/" or path.startswith("/-/")):
+            await status(scope, receive, send)
+        elif scope["type"] == "http":
+            await api(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+    return app

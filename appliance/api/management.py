@@ -1,0 +1,113 @@
+"""The management API as an ASGI application: host name, CORS, access, routes, envelope (catalogue 2.2)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+
+from appliance.api.auth import CHALLENGE, TokenCheck
+from appliance.api.cors import CrossOrigin
+from appliance.api.envelope import JSON_TYPE, Answer, failure
+from appliance.api.routes import RouteTable
+from appliance.errors import KilnError
+from appliance.net.asgi import Headers, Receive, Scope, Send
+
+log = logging.getLogger("kiln.api")
+
+_JSON = (b"content-type", JSON_TYPE)
+_NOT_FOUND = failure(404, "Controller not found")
+_WRONG_HOST = failure(404, "Host not allowed")
+_FAULT = failure(500, "Internal Server Error")
+
+
+class ManagementApi:
+    """``allows_host`` tells whether the API answers to a host name (no port). Callers on the unix socket are admitted
+    without a token and whatever they call the host: the socket's file mode has let them in."""
+
+    def __init__(
+        self,
+        routes: RouteTable,
+        token: TokenCheck,
+        cors: CrossOrigin,
+        allows_host: Callable[[str], bool],
+        *,
+        etag: bool = False,
+    ) -> None:
+        self._routes = routes
+        self._token = token
+        self._cors = cors
+        self._allows_host = allows_host
+        self._etag = etag
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization: bytes | None = None
+        host = origin = asked = known = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"host":
+                host = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"access-control-request-headers":
+                asked = value
+            elif name == b"if-none-match":
+                known = value
+        method: str = scope["method"]
+        local = "kiln.peer" in scope.get("extensions", ())
+        fixed = self._cors.headers(origin, asked)
+        if not (local or self._allows_host(host_name(host))):
+            await _send(send, method, _WRONG_HOST, fixed)
+            return
+        if method == "OPTIONS":
+            headers = [*fixed, (b"content-type", b"text/html")]
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        refusal = "" if local else self._token.refusal(authorization)
+        if refusal:
+            answer = failure(401, refusal)
+            answer.headers = [CHALLENGE]
+        else:
+            answer = await self._answer(method, scope)
+            if self._etag and answer.status == 200 and method in ("GET", "HEAD"):
+                answer = _with_etag(answer, known)
+        await _send(send, method, answer, fixed)
+
+    async def _answer(self, method: str, scope: Scope) -> Answer:
+        found = self._routes.find(method, scope["raw_path"].decode("latin-1"))
+        if found is None:
+            return _NOT_FOUND
+        handler, names = found
+        try:
+            return await handler(*names)
+        except KilnError as error:
+            return failure(error.status, str(error))
+        except Exception:
+            # One request fails, and says so; the server and all others go on.
+            log.exception("request failed method=%s path=%s", method, scope["path"])
+            return _FAULT
+
+
+async def _send(send: Send, method: str, answer: Answer, fixed: tuple[tuple[bytes, bytes], ...]) -> None:
+    headers: Headers = [*fixed, *answer.headers]
+    body = answer.body
+    if answer.status != 304:
+        headers += [_JSON, (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+def _with_etag(answer: Answer, known: bytes) -> Answer:
+    tag = b'"%b"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
+    matches = known == b"*" or tag in [each.strip().removeprefix(b"W/") for each in known.split(b",")]
+    return Answer(304, b"", [(b"etag", tag)]) if matches else Answer(200, answer.body, [(b"etag", tag)])
+
+
+def host_name(header: bytes) -> str:
+    """The host of a Host header, without its port and brackets."""
+    text = header.decode("latin-1")
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]

@@ -18,6 +18,7 @@ from appliance.engine.engine import Engine
 from appliance.errors import KilnError
 from appliance.logs import set_up_logging
 from appliance.settings import models
+from appliance.settings.schema import Raw
 from appliance.settings.store import Store
 from appliance.settings.xml import DEFAULT_XML, load_xml
 
@@ -33,13 +34,16 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     """Be on the air until SIGTERM or SIGINT. Raises KilnError when it can't start."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     set_up_logging(log_level, sys.stderr)
-    settings = _load(config)
+    loaded = load_xml(config or DEFAULT_XML)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    settings = loaded.model
     folder = state or default_state()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise KilnError(f"the state folder {folder} can't be made: {error.strerror}") from error
-    clean = trio.run(_serve, settings, folder)
+    clean = trio.run(_serve, settings, loaded.raw, folder)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.
         logging.shutdown()
@@ -56,14 +60,7 @@ def default_state() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "kiln"
 
 
-def _load(config: Path | None) -> models.Server:
-    loaded = load_xml(config or DEFAULT_XML)
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
-    return loaded.model
-
-
-async def _serve(settings: models.Server, state: Path) -> bool:
+async def _serve(settings: models.Server, raw: Raw, state: Path) -> bool:
     """Whether everything could be stopped."""
     store = await Store.open(state / "kiln.sqlite")
     try:
@@ -71,7 +68,7 @@ async def _serve(settings: models.Server, state: Path) -> bool:
             log.warning("%s", warning)
         api = settings.managers.api
         token = await AccessToken.load(state, os.environ, api.access_token if api else "", store=store)
-        engine = Engine(settings, state=state, store=store, token=token)
+        engine = Engine(settings, raw, state=state, store=store, token=token)
 
         async def ready() -> None:
             sys.stdout.write(banner(engine))

@@ -12,6 +12,7 @@ from appliance.errors import Forbidden, NameTaken
 from appliance.media.contracts import Source
 from appliance.settings import models
 from appliance.settings.names import check_name
+from appliance.settings.schema import Raw
 
 log = logging.getLogger("kiln.application")
 
@@ -23,12 +24,16 @@ PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture"}
 
 
 class Application:
-    """``settings`` never change under a running application: a change makes a new one."""
+    """``settings`` never change under a running application: a change makes a new one.
 
-    def __init__(self, vhost: str, settings: models.Application, services: Services) -> None:
+    ``raw`` is the application as it was written, for echoing.
+    """
+
+    def __init__(self, vhost: str, settings: models.Application, raw: Raw, services: Services) -> None:
         self.vhost = vhost
         self.name = settings.name
         self.settings = settings
+        self.raw = raw
         self.inputs: dict[str, InputStream] = {}
         self._services = services
 

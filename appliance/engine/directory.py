@@ -14,13 +14,14 @@ from appliance.errors import NotFound
 from appliance.media.contracts import Source
 from appliance.media.stream import Stream
 from appliance.settings import models
+from appliance.settings.schema import Raw
 
 
 class Directory:
     """Implements ``appliance.media.contracts.Directory`` over the virtual hosts in configuration order."""
 
-    def __init__(self, vhosts: Iterable[models.VirtualHost], services: Services) -> None:
-        self.vhosts = {settings.name: VirtualHost(settings, services) for settings in vhosts}
+    def __init__(self, vhosts: Iterable[tuple[models.VirtualHost, Raw]], services: Services) -> None:
+        self.vhosts = {settings.name: VirtualHost(settings, raw, services) for settings, raw in vhosts}
         self._find_host = lru_cache(maxsize=1024)(self._match_host)
 
     def vhost_for_host(self, host: str) -> str | None:

@@ -28,6 +28,7 @@ from appliance.providers.capture import CaptureProvider
 from appliance.providers.rtmp import RtmpProvider
 from appliance.publishers.llhls import LlhlsPublisher
 from appliance.settings import models
+from appliance.settings.schema import Raw
 from appliance.settings.store import Store
 from appliance.supervisor import Alarm, ChildSpec, Progress, Supervisor
 from appliance.transcoder.pool import WorkerPool
@@ -59,11 +60,12 @@ class Bound:
 
 
 class Engine:
-    """``settings`` is the whole Server.xml; ``state`` the folder with store, token, keys and recordings."""
+    """``settings`` is the whole Server.xml, ``raw`` the same as written; ``state`` the folder with store, token, keys and recordings."""
 
     def __init__(
-        self, settings: models.Server, *, state: Path, store: Store, token: AccessToken, clock: Clock | None = None
-    ) -> None:
+        self, settings: models.Server, raw: Raw, *, state: Path, store: Store, token: AccessToken,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
         self.settings = settings
         self.state = state
         self.store = store
@@ -78,7 +80,8 @@ class Engine:
         self.certificates: TlsContexts | None = None
         self.publishers: list[Publisher] = []
         self.directory = Directory(
-            settings.virtual_hosts, Services(self.clock, self.supervisor, self.pool, self.publishers)
+            zip(settings.virtual_hosts, raw.get("virtualHosts", ()), strict=True),
+            Services(self.clock, self.supervisor, self.pool, self.publishers),
         )
         self._stop = trio.Event()
         self._attempted: set[str] = set()

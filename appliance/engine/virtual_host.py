@@ -5,15 +5,19 @@ from __future__ import annotations
 from appliance.engine.application import Application
 from appliance.engine.services import Services
 from appliance.settings import models
+from appliance.settings.schema import Raw
 
 
 class VirtualHost:
-    def __init__(self, settings: models.VirtualHost, services: Services) -> None:
+    """``raw`` is the virtual host as it was written, its applications included."""
+
+    def __init__(self, settings: models.VirtualHost, raw: Raw, services: Services) -> None:
         self.name = settings.name
         self.settings = settings
+        self.raw = raw
         self.applications = {
-            application.name: Application(settings.name, application, services)
-            for application in settings.applications
+            application.name: Application(settings.name, application, written, services)
+            for application, written in zip(settings.applications, raw.get("applications", ()), strict=True)
             if application.name != "*"
         }
 

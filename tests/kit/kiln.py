@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,12 @@ class KilnProcess:
     """
 
     def __init__(
-        self, folder: Path, server: ServerXml | None = None, *, environment: dict[str, str] | None = None
+        self,
+        folder: Path,
+        server: ServerXml | None = None,
+        *,
+        environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.server = server or ServerXml()
@@ -49,6 +55,8 @@ class KilnProcess:
         self.state = folder / "state"
         self.config = folder / "Server.xml"
         self.environment = environment or {}
+        #: What runs the command: ``("taskset", "-c", "0")``, a profiler.
+        self.prefix = tuple(prefix)
         self.process: subprocess.Popen[bytes] | None = None
         #: Seconds from the start of the process to the first answer of the API.
         self.ready_after = 0.0
@@ -68,7 +76,7 @@ class KilnProcess:
         self.started_at = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [str(COMMAND), "run", "--config", str(self.config), "--state", str(self.state)],
+                [*self.prefix, str(COMMAND), "run", "--config", str(self.config), "--state", str(self.state)],
                 cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 

@@ -31,11 +31,11 @@ LADDER = """
               </Playlist>
               <Encodes>
                 <Video><Name>v720</Name><Codec>h264</Codec><Width>1280</Width><Height>720</Height><Bitrate>1500000</Bitrate>
-                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>ultrafast</Preset></Video>
+                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>
                 <Video><Name>v360</Name><Codec>h264</Codec><Width>640</Width><Height>360</Height><Bitrate>600000</Bitrate>
-                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>ultrafast</Preset></Video>
+                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>
                 <Video><Name>v180</Name><Codec>h264</Codec><Width>320</Width><Height>180</Height><Bitrate>200000</Bitrate>
-                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>ultrafast</Preset></Video>
+                  <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>
                 <Audio><Name>a128</Name><Codec>aac</Codec><Bitrate>128000</Bitrate><Samplerate>48000</Samplerate><Channel>2</Channel></Audio>
               </Encodes>
             </OutputProfile>"""

@@ -17,6 +17,9 @@ Where = tuple[str | int, ...]
 """The way from the root of the raw tree to a value: JSON names and indexes."""
 
 
+_UNREADABLE: Any = object()
+
+
 class Report(Protocol):
     """Told of everything that is wrong. ``path`` are the names for a reader; may raise."""
 
@@ -33,9 +36,7 @@ class Binder:
         self._expand = expand
         self._text = text
 
-    def section(
-        self, model: type[Node], raw: Any, path: str, where: Where, *, enforce: bool = True
-    ) -> tuple[Any, Raw]:
+    def section(self, model: type[Node], raw: Any, path: str, where: Where, *, enforce: bool = True) -> tuple[Any, Raw]:
         """The model of ``raw``, and a copy in canonical form: no nulls, plain lists.
 
         ``enforce`` False: required settings may be missing, as below an optional parent (catalogue 4.4).
@@ -44,6 +45,7 @@ class Binder:
         self._refuse_unknown(model, raw, path, where)
         values: dict[str, Any] = {}
         echo: Raw = {}
+        given: set[str] = set()
         for field in fields_of(model):
             value = raw.get(field.json)
             if value is None:
@@ -52,15 +54,20 @@ class Binder:
                 continue
             at = (*where, field.json)
             name = f"{path}.{self._name(field)}"
+            given.add(field.attr)
             if field.many:
                 values[field.attr], echo[field.json] = self._list(field, value, name, at)
             elif field.section:
                 below = enforce and field.required
                 values[field.attr], echo[field.json] = self.section(field.section, value, name, at, enforce=below)
             else:
-                values[field.attr], echo[field.json] = self._scalar(field, value, name, at), value
+                echo[field.json] = value
+                values[field.attr] = self._scalar(field, value, name, at)
+                if values[field.attr] is _UNREADABLE:
+                    given.remove(field.attr)
+                    values[field.attr] = ZERO[field.kind] if field.required else field.default
         built = model(**values)
-        for broken in broken_rules(built, frozenset(values)):
+        for broken in broken_rules(built, frozenset(given)):
             at, name = self._lead(model, broken, where, path)
             self._report.fault(at, name, broken)
         return built, echo
@@ -127,8 +134,9 @@ class Binder:
                 model, copy = self.section(field.section, item, below, at)
             else:
                 model, copy = self._scalar(field, item, below, at), item
-            built.append(model)
             echo.append(copy)
+            if model is not _UNREADABLE:
+                built.append(model)
         return tuple(built), {field.item_json: echo} if field.nested else echo
 
     def _item_path(self, field: Field, path: str) -> str:
@@ -147,7 +155,7 @@ class Binder:
             converted, doubt = from_text(field.kind, value)
         except ConfigError as error:
             self._report.fault(where, path, error)
-            return ZERO[field.kind]
+            return _UNREADABLE
         if doubt:
             self._report.warning(where, path, doubt)
         return converted

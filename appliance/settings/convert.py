@@ -23,8 +23,8 @@ ZERO: dict[Kind, Any] = {
 }
 """What stands in a model for a value that could not be read; such a model is never used."""
 
-_INTEGER = re.compile(r"\s*([+-]?\d{1,15})")
-_NUMBER = re.compile(r"\s*([+-]?(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(?:[eE][+-]?\d{1,2})?)")
+_INTEGER = re.compile(r"\s*([+-]?[0-9]{1,15})")
+_NUMBER = re.compile(r"\s*([+-]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})(?:[eE][+-]?[0-9]{1,2})?)")
 _SUFFIX = re.compile(r"\s*([kKmM])\s*")
 _FACTORS = {"k": 1024, "m": 1048576}
 _LARGEST = 2**53

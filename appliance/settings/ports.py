@@ -8,7 +8,7 @@ import msgspec
 
 from appliance.errors import ConfigError
 
-_RANGE = r"\d{1,5}(?:-\d{1,5})?"
+_RANGE = r"[0-9]{1,5}(?:-[0-9]{1,5})?"
 _PORTS = re.compile(rf"\s*(?P<list>{_RANGE}(?:\s*,\s*{_RANGE})*)\s*(?:/\s*(?P<protocol>\w+))?\s*")
 _CANDIDATE = re.compile(r"\s*(?P<address>\[[^\]]*\]|[^:\[\]]*):(?P<ports>[^:]*)")
 
@@ -31,13 +31,13 @@ def parse_ports(text: str | int, protocol: str) -> PortList:
     """Read ports; ``protocol`` is what holds when the text has none. Raises ConfigError."""
     match = _PORTS.fullmatch(str(text))
     if not match:
-        raise ConfigError(f"Invalid port: [{text}]", hint="Write it as 4000, 4000/udp or 4000-4001,4004/udp.")
+        raise ConfigError(f"Invalid port: [{str(text)[:60]}]", hint="Write it as 4000, 4000/udp or 4000-4001,4004/udp.")
     numbers: set[int] = set()
     for part in match["list"].split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
         if low > high or high > 65535:
-            raise ConfigError(f"Invalid port: [{text}]", hint="Ports are 0 to 65535, a range goes upwards.")
+            raise ConfigError(f"Invalid port: [{str(text)[:60]}]", hint="Ports are 0 to 65535, a range goes upwards.")
         numbers.update(range(low, high + 1))
     return PortList(tuple(sorted(numbers)), (match["protocol"] or protocol).lower())
 
@@ -46,7 +46,7 @@ def parse_port(text: str | int) -> int:
     """Read one TCP port. Raises ConfigError."""
     ports = parse_ports(text, "tcp")
     if len(ports.numbers) != 1 or ports.protocol != "tcp":
-        raise ConfigError(f"Invalid port: [{text}]", hint="One TCP port is wanted, such as 1935 or 1935/tcp.")
+        raise ConfigError(f"Invalid port: [{str(text)[:60]}]", hint="One TCP port is wanted, such as 1935 or 1935/tcp.")
     return ports.numbers[0]
 
 
@@ -54,5 +54,5 @@ def parse_candidate(text: str, protocol: str) -> Candidate:
     """Read ``address:ports[/protocol]``. Raises ConfigError."""
     match = _CANDIDATE.fullmatch(text)
     if not match or not match["address"].strip("[]"):
-        raise ConfigError(f"Invalid address and port: [{text}]", hint="Write it as *:10000-10004/udp.")
+        raise ConfigError(f"Invalid address and port: [{text[:60]}]", hint="Write it as *:10000-10004/udp.")
     return Candidate(match["address"].strip("[] "), parse_ports(match["ports"], protocol))

@@ -153,7 +153,7 @@ def no_silence_timeout(kind: str) -> Rule:
     return rule
 
 
-_HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:\s]+):(\d{1,5})")
+_HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:\s]+):([0-9]{1,5})")
 
 
 def redis_host(redis: models.RedisServer, given: Given) -> Iterator[Broken]:

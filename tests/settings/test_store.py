@@ -178,8 +178,12 @@ def test_a_read_only_file_goes_on_as_a_copy(tmp_path: Path) -> None:
         folder.chmod(0o755)
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     first, second = done.stdout.splitlines()
     assert "goes on as a copy" in first
     assert first.endswith("b'1' 7")

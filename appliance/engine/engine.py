@@ -39,6 +39,8 @@ SERVER_HEADER = "Kiln"
 #: Viewers behind one address translator are many.
 DELIVERY_LIMITS = Limits(connections=8192, connections_per_peer=4096)
 API_LIMITS = Limits()
+#: Each look at the lag of the loop wakes the box up (seconds).
+LAG_SAMPLES_EVERY = 0.5
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Engine:
         self.started_wall = self.clock.wall()
         self.supervisor = Supervisor("kiln", on_alarm=self._note_alarm)
         self.pool = WorkerPool()
-        self.lag = LoopLag()
+        self.lag = LoopLag(interval=LAG_SAMPLES_EVERY)
         self.certificates: TlsContexts | None = None
         self.publishers: list[Publisher] = []
         self.directory = Directory(

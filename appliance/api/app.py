@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from appliance.api.auth import TokenCheck
+from appliance.api.box.system import System
 from appliance.api.cors import CrossOrigin
 from appliance.api.management import ManagementApi
 from appliance.api.ome.resources import Resources
-from appliance.api.routes import RouteTable
+from appliance.api.routes import Route, RouteTable
 from appliance.api.status import status_app
 from appliance.api.view import EngineView
 from appliance.engine.engine import Engine, Fronts
@@ -17,16 +20,17 @@ from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 def make_fronts(engine: Engine) -> Fronts:
     """The management API (with the status page beside it), and the status page alone."""
     status = status_app(engine)
-    return Fronts(api=_beside(status, management_api(engine, TokenCheck(engine.token.matches))), status=status)
+    api = management_api(engine, TokenCheck(engine.token.matches), System(engine).routes())
+    return Fronts(api=_beside(status, api), status=status)
 
 
-def management_api(engine: EngineView, token: TokenCheck) -> ManagementApi:
-    """``/v1`` over one engine."""
+def management_api(engine: EngineView, token: TokenCheck, more: Iterable[Route] = ()) -> ManagementApi:
+    """``/v1`` over one engine, and what else answers to the same token."""
     settings = engine.settings
     managers = settings.managers
     names = managers.host.names
     return ManagementApi(
-        RouteTable(Resources(engine).routes()),
+        RouteTable([*Resources(engine).routes(), *more]),
         token,
         CrossOrigin(settings.defaults.cross_domains, managers.api.cross_domains if managers.api else None),
         lambda host: not names or host_matches(names, host),

@@ -6,7 +6,6 @@ One connection, one thread at a time; every call is a transaction that is on the
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 from collections.abc import Callable
@@ -18,7 +17,6 @@ import trio
 
 from appliance.errors import KilnError, Unavailable
 
-log = logging.getLogger("kiln.store")
 Result = TypeVar("Result")
 
 BUSY_SECONDS = 5.0
@@ -98,8 +96,6 @@ class Store:
         another process holds the file.
         """
         connection, warnings = await trio.to_thread.run_sync(_open_somehow, Path(path))
-        for warning in warnings:
-            log.warning("store=%s %s", path, warning)
         return cls(connection, tuple(warnings))
 
     async def get(self, kind: str, key: str) -> bytes | None:
@@ -252,12 +248,10 @@ def _copy_to_file(source: Path, path: Path) -> bool:
 
 
 def _copy(source: Path, target: sqlite3.Connection) -> bool:
-    """Copy a healthy file that can only be read."""
-    with (
-        suppress(sqlite3.Error),
-        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True)) as opened,
-    ):
-        if opened.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
-            opened.backup(target)
-            return True
+    """Copy a healthy file that can only be read; in a folder that can only be read too, SQLite wants ``immutable``."""
+    for how in ("mode=ro", "mode=ro&immutable=1"):
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{source.absolute().as_uri()}?{how}", uri=True)) as file:
+            if file.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok":
+                file.backup(target)
+                return True
     return False

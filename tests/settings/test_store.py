@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import textwrap
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -149,45 +149,61 @@ async def test_lives_in_memory_where_no_file_can_be_made(tmp_path: Path) -> None
     await store.close()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="changes the user id, which only root may")
-def test_a_read_only_file_goes_on_as_a_copy(tmp_path: Path) -> None:
-    script = """
-        import os, sys, trio
-        from pathlib import Path
-        from appliance.settings.store import Store
-        folder = Path(sys.argv[1])
-        async def main():
-            store = await Store.open(folder / "kiln.db")
-            await store.put("app", "a", b"1")
-            await store.reserve("a", 7)
-            await store.close()
-            for file in folder.iterdir():
-                file.chmod(0o444)
-                os.chown(file, 0, 0)
-            os.setuid(65534)
-            store = await Store.open(folder / "kiln.db")
-            print(store.warnings, await store.get("app", "a"), await store.reserve("a", 1))
-            await store.put("app", "b", b"2")
-            await store.close()
-            store = await Store.open(folder / "kiln.db")
-            print(store.warnings, await store.get("app", "b"))
-        trio.run(main)
-    """
-    tmp_path.chmod(0o777)
-    for folder in list(tmp_path.parents)[:3]:
+READ_ONLY = """
+import os, sys, trio
+from pathlib import Path
+from appliance.settings.store import Store
+
+folder, mode = Path(sys.argv[1]), int(sys.argv[2], 8)
+
+async def main():
+    store = await Store.open(folder / "kiln.db")
+    await store.put("app", "a", b"1")
+    await store.reserve("a", 7)
+    await store.close()
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(mode)
+    if os.geteuid() == 0:  # whom no mode keeps out
+        os.setuid(65534)
+    store = await Store.open(folder / "kiln.db")
+    print(store.warnings[-1], await store.get("app", "a"), await store.reserve("a", 1))
+    await store.put("app", "b", b"2")
+    print(await store.get("app", "b"))
+    await store.close()
+    store = await Store.open(folder / "kiln.db")
+    print(store.warnings, await store.get("app", "b"))
+    await store.close()
+
+trio.run(main)
+"""
+
+
+def _read_only(mode: str) -> tuple[list[str], list[str]]:
+    """What the script says of a folder of this mode, and the files that are in it then."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-c", READ_ONLY, name, mode]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
         folder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    first, second = done.stdout.splitlines()
+        return done.stdout.splitlines(), sorted(file.name for file in folder.iterdir())
+
+
+def test_a_read_only_file_goes_on_as_a_copy() -> None:
+    (first, second, third), files = _read_only("777")
+    assert "kiln.db.aside-1" in files
     assert "goes on as a copy" in first
     assert first.endswith("b'1' 7")
-    assert second == "() b'2'"
+    assert (second, third) == ("b'2'", "() b'2'")
+
+
+def test_a_read_only_folder_is_read_and_the_rest_lives_in_memory() -> None:
+    (first, second, third), files = _read_only("555")
+    assert "can't be kept on disk" in first
+    assert first.endswith("b'1' 7")
+    assert second == "b'2'"
+    assert third.endswith("None")
+    assert files == ["kiln.db"]
 
 
 async def test_a_locked_file_is_an_error_and_stays_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ const byId = (id) => document.getElementById(id);
 const make = (tag, text = "", more = {}) => Object.assign(document.createElement(tag), { textContent: text }, more);
 
 let player = null;
-let playing = "";
+let playing = null; // null: nobody has chosen yet, so the first stream plays, silently
 let shown = "";
 let offset = 0;
 
@@ -17,8 +17,8 @@ function base(ports) {
 
 function play(url, name) {
   player?.stop();
-  const same = playing === url;
   player = null;
+  const same = playing === url;
   playing = same ? "" : url;
   byId("screen").hidden = same;
   shown = "";
@@ -60,6 +60,11 @@ async function look() {
     if (player) player.offset = offset;
     const count = box.streams.length;
     byId("state").textContent = count === 1 ? "1 stream on the air" : `${count} streams on the air`;
+    const first = box.streams.find((stream) => stream.playlists.length);
+    if (playing === null && first) {
+      byId("video").muted = true;
+      play(`${base(box.ports)}${first.path}/${first.playlists[0]}`, first.name);
+    }
     const text = JSON.stringify([box.streams, box.ports, playing]);
     if (text === shown) return;
     shown = text;

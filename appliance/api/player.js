@@ -24,12 +24,11 @@ function parseMaster(text, base) {
     } else if (line.startsWith("#EXT-X-STREAM-INF:")) {
       next = attributes(line.slice(18));
     } else if (line && !line.startsWith("#") && next) {
-      const codecs = (next.CODECS || "").split(",").map((codec) => codec.trim()).filter(Boolean);
+      const codecs = (next.CODECS || "").split(",").map((codec) => codec.trim());
+      const of = (kind) => codecs.filter((codec) => kind.test(codec)).join(",");
       master.variants.push({
-        uri: new URL(line, base).href, bandwidth: Number(next.BANDWIDTH) || 0, size: next.RESOLUTION || "",
-        audioGroup: next.AUDIO || "",
-        video: codecs.filter((codec) => /^(avc|hev|hvc|vp0|vp8|vp9|av01)/.test(codec)).join(","),
-        audio: codecs.filter((codec) => /^(mp4a|opus|ac-3|ec-3|fLaC)/i.test(codec)).join(","),
+        uri: new URL(line, base).href, bandwidth: Number(next.BANDWIDTH) || 0, audioGroup: next.AUDIO || "",
+        video: of(/^(avc|hev|hvc|vp0|vp8|vp9|av01)/), audio: of(/^(mp4a|opus|ac-3|ec-3|fLaC)/i),
       });
       next = null;
     }
@@ -81,10 +80,8 @@ function wanted(list, next, behind) {
   let start = 0, distance = 0;
   for (let index = list.chunks.length - 1; index >= 0; index -= 1) {
     distance += list.chunks[index].duration;
-    if (list.chunks[index].independent) {
-      start = index;
-      if (distance >= behind) break;
-    }
+    if (list.chunks[index].independent) start = index;
+    if (list.chunks[index].independent && distance >= behind) break;
   }
   return list.chunks.slice(start);
 }
@@ -92,11 +89,7 @@ function wanted(list, next, behind) {
 class Feed {
   // One playlist into one source buffer.
   constructor(player, uri, mime) {
-    Object.assign(this, { player, uri, mime, next: null, map: "", discontinuity: null, list: null, dates: [] });
-  }
-
-  open(source) {
-    this.buffer = source.addSourceBuffer(this.mime);
+    Object.assign(this, { player, uri, mime, dates: [], next: null, map: "", discontinuity: null, list: null });
   }
 
   async run() {
@@ -176,7 +169,7 @@ class LivePlayer {
       } catch (error) {
         if (!this.stopped) this.tell(`waiting: ${error.message}`);
       }
-      this.abort.abort();
+      this.abort.abort(); // what the other feed still loads
       this.abort = new AbortController();
       if (!this.stopped) await new Promise((done) => setTimeout(done, 1000));
     }
@@ -210,7 +203,7 @@ class LivePlayer {
     this.video.src = URL.createObjectURL(source);
     await new Promise((done) => source.addEventListener("sourceopen", done, { once: true }));
     URL.revokeObjectURL(this.video.src);
-    this.feeds.forEach((feed) => feed.open(source));
+    for (const feed of this.feeds) feed.buffer = source.addSourceBuffer(feed.mime);
     await Promise.all(this.feeds.map((feed) => feed.run()));
     source.endOfStream();
     throw new Error("the stream has ended");
@@ -255,5 +248,3 @@ class LivePlayer {
     return at ? (Date.now() + this.offset - at[1]) / 1000 - (this.video.currentTime - at[0]) : null;
   }
 }
-
-if (typeof module !== "undefined") module.exports = { attributes, parseMaster, parseMedia, wanted };

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from appliance.api.view import InputView, OutputView
 from appliance.media.contracts import OutputStream, Playlist
 from appliance.media.measure import Measured
@@ -20,7 +22,8 @@ def stream_resource(stream: InputView) -> dict[str, Any]:
     source: dict[str, Any] = {"createdTime": api_time(stream.created_wall), "sourceType": stream.source.kind}
     if stream.source.url:
         source["sourceUrl"] = stream.source.url
-    source["tracks"] = _tracks(stream.tracks, stream.measured)
+    # Nothing has passed an encoder or been passed on yet.
+    source["tracks"] = _tracks((replace(track, bypass=False) for track in stream.tracks), stream.measured)
     outputs = stream.outputs.by_name.values() if stream.outputs else ()
     return {
         "input": source,

@@ -1,0 +1,98 @@
+"""A real engine that is not running, with inputs fed by hand, and its API to ask."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from appliance.access.tokens import AccessToken
+from appliance.api.app import make_fronts
+from appliance.engine.engine import Engine
+from appliance.media.clock import Clock
+from appliance.media.contracts import Input, Source
+from appliance.media.track import Codec, MediaType, Track
+from appliance.net.asgi import ASGIApp
+from appliance.settings.store import Store
+from appliance.settings.xml import load_xml
+
+RECORDED = Path(__file__).with_name("recorded")
+TOKEN = "ome-access-token"
+AUTHORIZATION = "Basic " + base64.b64encode(TOKEN.encode()).decode()
+
+SECOND = 1_000_000_000
+
+
+class FakeTime:
+    """Nanoseconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_000 * SECOND
+
+    def monotonic(self) -> int:
+        return self.now
+
+    def wall(self) -> int:
+        return 1_795_000_000 * SECOND + self.now
+
+
+class Box:
+    """``ask`` the API, ``visit`` the status page, ``feed`` inputs."""
+
+    def __init__(self, engine: Engine, time: FakeTime) -> None:
+        self.engine = engine
+        self.time = time
+        fronts = make_fronts(engine)
+        self.api: ASGIApp = fronts.api
+        self.status: ASGIApp = fronts.status
+
+    async def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await request(self.api, method, path, {"Authorization": AUTHORIZATION} if headers is None else headers)
+
+    async def visit(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
+        return await request(self.status, method, path, headers or {})
+
+    def open(self, app: str, name: str) -> tuple[Input, Track, Track]:
+        """An RTMP input with H.264 and AAC on the air."""
+        source = Source("Rtmp", "TCP://127.0.0.1:53650", "127.0.0.1")
+        video = Track(id=0, media=MediaType.VIDEO, codec=Codec.H264, timescale=90_000, width=640, height=360,
+                      frame_rate=30.0, bitrate=588_000, variant="Video")  # fmt: skip
+        audio = Track(id=1, media=MediaType.AUDIO, codec=Codec.AAC, timescale=48_000, sample_rate=48_000, channels=2,
+                      bitrate=93_000, variant="Audio")  # fmt: skip
+        opened = self.engine.directory.open_input("default", app, name, source)
+        opened.prepare([video, audio])
+        return opened, video, audio
+
+    def feed(self, opened: Input, video: Track, audio: Track, *, frames: int) -> None:
+        """``frames`` pictures of 2500 bytes at 30 fps, a key frame each 30, with sound of 240 bytes a frame."""
+        sounds = 0
+        for frame in range(frames):
+            self.time.now += SECOND // 30
+            opened.send(video, frame * 3000, frame * 3000, frame % 30 == 0, bytes(2500), 3000)
+            while sounds * 1024 * 30 <= frame * 48_000:
+                opened.send(audio, sounds * 1024, sounds * 1024, True, bytes(240), 1024)
+                sounds += 1
+
+
+@asynccontextmanager
+async def open_box(state: Path, xml: Path | None = None) -> AsyncIterator[Box]:
+    """An engine over ``xml`` (the recorded Server.xml when None)."""
+    loaded = load_xml(xml or RECORDED / "Server.xml", environment={})
+    store = await Store.open(state / "kiln.sqlite")
+    try:
+        api = loaded.model.managers.api
+        token = await AccessToken.load(state, {}, api.access_token if api else "")
+        time = FakeTime()
+        clock = Clock(time.monotonic, time.wall)
+        yield Box(Engine(loaded.model, loaded.raw, state=state, store=store, token=token, clock=clock), time)
+    finally:
+        await store.close()
+
+
+async def request(app: ASGIApp, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8081") as client:
+        return await client.request(method, path, headers=headers)

@@ -55,6 +55,8 @@ class Binder:
             at = (*where, field.json)
             name = f"{path}.{self._name(field)}"
             given.add(field.attr)
+            if field.deprecated:
+                self._report.warning(at, name, f"{name} is of old: {field.deprecated}")
             if field.many:
                 values[field.attr], echo[field.json] = self._list(field, value, name, at)
             elif field.section:

@@ -61,6 +61,12 @@ class Attribute(msgspec.Struct, frozen=True):
     """The setting is an attribute of its element, not an element."""
 
 
+class Deprecated(msgspec.Struct, frozen=True):
+    """Still read; ``instead`` says what to write now."""
+
+    instead: str
+
+
 Bitrate = Annotated[int, Kind.BITRATE]
 """bit/s. In text the suffix K is times 1024, M times 1048576."""
 Port = Annotated[int, Kind.PORT]
@@ -74,7 +80,10 @@ Opaque = Annotated[Any, Kind.OPAQUE]
 
 
 class Field(msgspec.Struct, frozen=True):
-    """One setting of a model. ``section`` is its Node class, None for a single value; ``many`` is a tuple of them."""
+    """One setting of a model. ``section`` is its Node class, None for a single value; ``many`` is a tuple of them.
+
+    ``deprecated`` says what to write instead, "" for what is current.
+    """
 
     attr: str
     owner: type[Node]
@@ -86,6 +95,7 @@ class Field(msgspec.Struct, frozen=True):
     container: str
     nested: bool
     attribute: bool
+    deprecated: str
     optional: bool
     required: bool
     default: Any
@@ -149,6 +159,7 @@ def _field(model: type[Node], info: msgspec.structs.FieldInfo) -> Field:
         many=many,
         container=listed.container,
         nested=listed.nested,
+        deprecated=next((mark.instead for mark in marks if isinstance(mark, Deprecated)), ""),
         attribute=any(isinstance(mark, Attribute) for mark in marks),
         optional=optional,
         required=required,

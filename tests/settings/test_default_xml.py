@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +144,7 @@ def test_all_examples_work_together(tmp_path: Path) -> None:
     file.write_text(EVERYTHING)
     loaded = load_xml(file, environment={})
     assert [str(fault) for fault in loaded.faults] == []
-    assert [str(warning) for warning in loaded.warnings] == []
+    assert [str(warning) for warning in loaded.warnings if " is of old: " not in warning.message] == []
     app = loaded.model.virtual_hosts[0].applications[0]
     assert app.providers.srt is not None
     assert app.providers.srt.audio_map[0].language == "en"
@@ -152,6 +154,16 @@ def test_all_examples_work_together(tmp_path: Path) -> None:
 def test_the_lines_are_of_a_length_to_read() -> None:
     long = [number for number, line in enumerate(DEFAULT_XML.read_text().splitlines(), 1) if len(line) > 140]
     assert long == []
+
+
+def test_it_is_read_in_time_for_the_start() -> None:
+    script = (
+        "import time; from appliance.settings.xml import DEFAULT_XML, load_xml; start = time.process_time();"
+        "load_xml(DEFAULT_XML).model; print(time.process_time() - start)"
+    )
+    command = [sys.executable, "-c", script]
+    runs = [subprocess.run(command, capture_output=True, text=True, timeout=60, check=True) for _ in range(3)]
+    assert min(float(run.stdout) for run in runs) <= 0.060
 
 
 def test_what_the_box_starts_with() -> None:

@@ -36,7 +36,7 @@ def test_xml_and_json_give_the_same_model(raw: dict[str, Any]) -> None:
     from_json = load_json(models.VirtualHost, raw, environment={})
     loaded = load(server(hosts=f"<VirtualHost>{to_xml(models.VirtualHost, raw)}</VirtualHost>"))
     assert [str(fault) for fault in loaded.faults] == []
-    assert loaded.warnings == ()
+    assert all(" is of old: " in warning.message for warning in loaded.warnings)
     assert loaded.model.virtual_hosts == (from_json.model,)
     assert from_json.raw == raw
     assert loaded.raw["virtualHosts"] == [as_texts(raw)]

@@ -365,4 +365,9 @@ def test_deprecated_parts_are_kept_as_they_are(file: Path) -> None:
     loaded = load(file, server(apps=application(body)))
     assert loaded.model.virtual_hosts[0].applications[0].publishers.rtmp_push == models.LegacyPush()
     raw = loaded.raw["virtualHosts"][0]["applications"][0]
+    applications = "Server.VirtualHosts.VirtualHost.Applications.Application"
+    assert [warning.message for warning in loaded.warnings] == [
+        f"{applications}.Publishers.RTMPPush is of old: write Push",
+        f"{applications}.PersistentStreams is of old: write Origins with Persistent",
+    ]
     assert raw["persistentStreams"] == {"stream": [{"name": "a"}, {"name": "b"}]}

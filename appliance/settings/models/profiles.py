@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from appliance.settings.schema import Bitrate, Listed, Named, Node
+from appliance.settings.schema import Bitrate, Deprecated, Listed, Named, Node
 
 
 class AudioBypassIfMatch(Node, frozen=True, kw_only=True):
@@ -216,7 +216,7 @@ class MediaOptions(Node, frozen=True, kw_only=True):
 
 class OutputProfiles(Node, frozen=True, kw_only=True):
     hwaccels: Annotated[HwAccels, Named("HWAccels", "hwaccels")] = HwAccels()
-    hardware_acceleration: bool = False
+    hardware_acceleration: Annotated[bool, Deprecated("write HWAccels")] = False
     decodes: Decodes = Decodes()
     media_options: MediaOptions = MediaOptions()
     profiles: Annotated[tuple[OutputProfile, ...], Listed("OutputProfile")] = ()

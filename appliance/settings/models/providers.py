@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from appliance.settings.models.common import CrossDomains
-from appliance.settings.schema import Listed, Named, Node
+from appliance.settings.schema import Deprecated, Listed, Named, Node
 
 
 class Provider(Node, frozen=True, kw_only=True):
@@ -14,7 +14,7 @@ class Provider(Node, frozen=True, kw_only=True):
 
     max_connection: int = 0
     timestamp_mode: str = ""
-    use_incoming_timestamp: bool = False
+    use_incoming_timestamp: Annotated[bool, Deprecated("write TimestampMode")] = False
     packet_silence_timeout_ms: int = 0
 
 

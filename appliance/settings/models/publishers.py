@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from appliance.settings.models.common import CrossDomains
-from appliance.settings.schema import Listed, Named, Node
+from appliance.settings.schema import Deprecated, Listed, Named, Node
 
 
 class PlayoutDelay(Node, frozen=True, kw_only=True):
@@ -126,7 +126,7 @@ class FilePublisher(Node, frozen=True, kw_only=True):
     file_path: str = ""
     info_path: str = ""
     stream_map: Annotated[StreamMap, Named("StreamMap", "streamMap")] = StreamMap()
-    record: FileRecord | None = None
+    record: Annotated[FileRecord | None, Deprecated("write StreamMap")] = None
 
 
 class ThumbnailPublisher(Node, frozen=True, kw_only=True):
@@ -159,6 +159,6 @@ class Publishers(Node, frozen=True, kw_only=True):
     thumbnail: ThumbnailPublisher | None = None
     push: PushPublisher | None = None
     srt: Annotated[SrtPublisher | None, Named("SRT", "srt")] = None
-    mpegts_push: Annotated[LegacyPush | None, Named("MPEGTSPush")] = None
-    rtmp_push: Annotated[LegacyPush | None, Named("RTMPPush", "rtmpPush")] = None
-    srt_push: Annotated[LegacyPush | None, Named("SRTPush", "srtPush")] = None
+    mpegts_push: Annotated[LegacyPush | None, Named("MPEGTSPush"), Deprecated("write Push")] = None
+    rtmp_push: Annotated[LegacyPush | None, Named("RTMPPush", "rtmpPush"), Deprecated("write Push")] = None
+    srt_push: Annotated[LegacyPush | None, Named("SRTPush", "srtPush"), Deprecated("write Push")] = None

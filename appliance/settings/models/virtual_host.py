@@ -8,7 +8,7 @@ from appliance.settings.models.common import CrossDomains, Enables, Host
 from appliance.settings.models.profiles import OutputProfile, OutputProfiles
 from appliance.settings.models.providers import Providers
 from appliance.settings.models.publishers import Publishers
-from appliance.settings.schema import Listed, Named, Node, Opaque
+from appliance.settings.schema import Deprecated, Listed, Named, Node, Opaque
 
 
 class SignedPolicy(Node, frozen=True, kw_only=True):
@@ -112,8 +112,8 @@ class Application(Node, frozen=True, kw_only=True):
     publishers: Publishers = Publishers()
     transcode_webhook: TranscodeWebhook | None = None
     event_generator: EventGenerator = EventGenerator()
-    decodes: ApplicationDecodes | None = None
-    persistent_streams: Opaque = None
+    decodes: Annotated[ApplicationDecodes | None, Deprecated("write OutputProfiles/Decodes")] = None
+    persistent_streams: Annotated[Opaque, Deprecated("write Origins with Persistent")] = None
 
     @property
     def profiles(self) -> tuple[OutputProfile, ...]:
@@ -128,5 +128,5 @@ class VirtualHost(Node, frozen=True, kw_only=True):
     admission_webhooks: AdmissionWebhooks | None = None
     origins: Origins = Origins()
     origin_map_store: OriginMapStore | None = None
-    cross_domains: CrossDomains | None = None
+    cross_domains: Annotated[CrossDomains | None, Deprecated("write CrossDomains with the publishers")] = None
     applications: Annotated[tuple[Application, ...], Listed("Application", "Applications")] = ()

@@ -276,30 +276,25 @@ async def test_a_new_generation_of_a_track_replaces_the_old() -> None:
 
 
 async def test_a_reader_that_says_when_it_can_go_on_sleeps_until_then() -> None:
-    stream = Stream("v/a/s", [VIDEO, AUDIO])
+    hub = stream()
     rounds: list[list[int]] = []
-
-    async def follow(reader: Reader) -> None:
-        async for packets in reader:
-            rounds.append([packet.dts for packet in packets])
-
-    reader = stream.reader("packager")
-    stream.publish(packet(VIDEO, 0, key=True))
+    reader = hub.reader("packager")
+    hub.publish(video(0, keyframe=True))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow, reader)
+        nursery.start_soon(follow, reader, rounds)
         await trio.testing.wait_all_tasks_blocked()
         reader.wake_at = 0.5
         for dts in (9_000, 18_000, 44_999):
-            stream.publish(packet(VIDEO, dts))
+            hub.publish(video(dts))
             await trio.testing.wait_all_tasks_blocked()
         assert rounds == [[0]]
-        stream.publish(packet(VIDEO, 45_000))
+        hub.publish(video(45_000))
         await trio.testing.wait_all_tasks_blocked()
         assert rounds[1:] == [[9_000, 18_000, 44_999, 45_000]]
         reader.wake_at = 9.0
-        stream.publish(packet(VIDEO, 54_000, key=True))
+        hub.publish(video(54_000, keyframe=True))
         await trio.testing.wait_all_tasks_blocked()
         assert rounds[2:] == [[54_000]]
-        stream.publish(packet(VIDEO, 63_000))
-        stream.close()
+        hub.publish(video(63_000))
+        hub.close()
     assert rounds[3:] == [[63_000]]

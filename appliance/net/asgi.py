@@ -86,13 +86,14 @@ def as_buffer(data: object) -> bytes | memoryview:
 
 def body_buffers(message: Message) -> tuple[list[bytes | memoryview], int]:
     """The buffers of an ``http.response.body`` message, without empty ones, and their size in bytes."""
-    pieces: list[bytes | memoryview] = []
-    size = 0
     body = message.get("body", b"")
-    if len(body):
-        pieces.append(as_buffer(body))
-        size = len(pieces[0])
-    for item in message.get("buffers") or ():
+    first = body if type(body) is bytes else as_buffer(body)
+    size = len(first)
+    pieces = [first] if size else []
+    buffers = message.get("buffers")
+    if buffers is None:
+        return pieces, size
+    for item in buffers:
         piece = as_buffer(item)
         if len(piece):
             pieces.append(piece)

@@ -120,9 +120,16 @@ class Http1Connection(Connection):
         patience = limits.idle_timeout if self._answered and not begun else limits.header_timeout
         self.read_deadline = trio.current_time() + patience
         self._idle = True
+        transport = self.transport
         while not parser.requests and not parser.failure:
-            if not await self.fill():
+            await trio.lowlevel.wait_readable(transport.fd)
+            data = transport.try_receive()
+            if not data:
+                if data is None:
+                    continue
+                self.ended = True
                 return False
+            parser.feed(data)
             if not begun and parser.in_head:
                 begun = True
                 self.read_deadline = trio.current_time() + limits.header_timeout
@@ -337,12 +344,9 @@ class Http1Exchange:
                 raise RuntimeError(f"can't start a response with status {status} here")
             self._status = status
             self._headers = message.get("headers", ())
-        elif kind == "http.response.body":
-            await self._send_body(message)
-        else:
+            return
+        if kind != "http.response.body":
             raise RuntimeError(f"unexpected message {kind}")
-
-    async def _send_body(self, message: Message) -> None:
         connection = self._connection
         if connection.gone or self.aborted:
             raise ClientDisconnected("the client is gone")
@@ -350,7 +354,8 @@ class Http1Exchange:
             raise RuntimeError("a response body outside of a response")
         more = message.get("more_body", False)
         pieces, size = body_buffers(message)
-        head = b"" if self._head_sent else self._render_head(-1 if more else size)
+        if not self._head_sent:
+            head = self._render_head(-1 if more else size)
         if self._bodyless:
             pieces = []
         elif self._remaining >= 0:
@@ -363,7 +368,7 @@ class Http1Exchange:
                 pieces = [b"%x\r\n" % size, *pieces, b"\r\n" if more else b"\r\n0\r\n\r\n"]
             elif not more:
                 pieces = [b"0\r\n\r\n"]
-        if head:
+        if not self._head_sent:
             pieces.insert(0, head)
             self._head_sent = True
         self.complete = not more

@@ -5,6 +5,7 @@ The same bytes give the same requests and the same failure however they are cut.
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import httptools
@@ -21,6 +22,9 @@ _SPECIAL = {
 }
 _LINE_OVERHEAD = 4
 _PADDING = 4096
+_SLICE = 4096
+_LONGEST_LEARNT = 4096
+_GET = re.compile(rb"GET (/[!-~]*) HTTP/1\.1\r\n")
 
 
 class Request:
@@ -72,8 +76,8 @@ class _Stop(Exception):
 class Http1Parser:
     """``feed`` bytes, take ``requests``. After ``failure`` (a status) or ``ended`` nothing more is parsed.
 
-    ``ended`` is set by a request after which the connection carries no further requests (an upgrade); the bytes behind
-    a WebSocket request are ``leftover``.
+    ``in_head``: a request has begun whose head is not complete. ``ended``: the last request is an upgrade, and
+    the connection carries no further ones; the bytes behind a WebSocket request are ``leftover``.
     """
 
     def __init__(self, header_size: int) -> None:
@@ -84,18 +88,61 @@ class Http1Parser:
         self._header_size = header_size
         self._parser = httptools.HttpRequestParser(self)
         self._request: Request | None = None
-        self._in_head = False
+        self.in_head = False
         self._quiet = 0
         self._progress = False
+        self._lines = b""
+        self._lines_headers: Headers = []
+        self._lines_size = 0
         self._clear()
-
-    @property
-    def in_head(self) -> bool:
-        """Whether a request has begun whose head is not complete."""
-        return self._in_head
 
     def feed(self, data: bytes) -> None:
         """Parse ``data``. Never raises."""
+        if self._repeats(data):
+            return
+        at_boundary = self._at_boundary()
+        before = len(self.requests)
+        for at in range(0, len(data), _SLICE):
+            self._parse(data[at : at + _SLICE])
+        if at_boundary and len(self.requests) == before + 1:
+            self._learn(data, self.requests[-1])
+
+    def _at_boundary(self) -> bool:
+        return not self.in_head and (self._request is None or self._request.complete)
+
+    def _repeats(self, data: bytes) -> bool:
+        """Take a plain GET whose header lines are, byte for byte, those of the one before: most are."""
+        lines = self._lines
+        if not lines or not data.endswith(lines) or not self._at_boundary():
+            return False
+        match = _GET.fullmatch(data, 0, len(data) - len(lines))
+        if match is None or len(match[1]) + self._lines_size > self._header_size or self.failure or self.ended:
+            return False
+        request = self._request = Request(self._lines_headers.copy())
+        request.method = "GET"
+        request.target = match[1]
+        request.keep_alive = request.complete = True
+        self.requests.append(request)
+        return True
+
+    def _learn(self, data: bytes, request: Request) -> None:
+        """Remember the header lines of a plain GET that ``data`` is as a whole."""
+        line = _GET.match(data)
+        plain = request.complete and request.keep_alive and not (request.http10 or request.refusal or request.received)
+        if line is None or not plain or request.websocket or request.expects_continue or self.failure or self.ended:
+            return
+        lines = data[line.end() :]
+        if lines.endswith(b"\r\n\r\n") and lines.count(b"\r\n\r\n") == 1 and len(lines) <= _LONGEST_LEARNT:
+            if request.content_length >= 0 or request.chunked or request.target != line[1]:
+                return
+            self._lines = lines
+            self._lines_headers = request.headers.copy()
+            self._lines_size = sum(len(name) + len(value) + _LINE_OVERHEAD for name, value in request.headers)
+
+    def _parse(self, data: bytes) -> None:
+        # In slices, so that a head which is too long is found in one piece as it is in many.
+        if self.ended:
+            self.leftover += data
         while data and not self.failure and not self.ended:
             rest = b""
             self._progress = False
@@ -113,7 +160,7 @@ class Http1Parser:
         """Bound what llhttp collects without telling: a head or trailer whose lines never end."""
         self._quiet = 0 if self._progress else self._quiet + size
         if self._quiet > self._header_size + _PADDING and not (self._request and self._request.complete):
-            self._fail(431 if self._in_head else 400)
+            self._fail(431 if self.in_head else 400)
 
     def _upgraded(self, rest: bytes) -> None:
         request = self.requests[-1]
@@ -145,7 +192,7 @@ class Http1Parser:
 
     def on_message_begin(self) -> None:
         self._progress = True
-        self._in_head = True
+        self.in_head = True
         self._request = None
         self._clear()
 
@@ -155,7 +202,7 @@ class Http1Parser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value) + _LINE_OVERHEAD)
-        if not self._in_head:
+        if not self.in_head:
             return
         name = name.lower()
         value = value.rstrip(b" \t")
@@ -196,7 +243,7 @@ class Http1Parser:
             request.refusal = self._check(request)
         if request.refusal:
             request.keep_alive = False
-        self._in_head = False
+        self.in_head = False
         self._size = 0
         self.requests.append(request)
 
@@ -243,5 +290,5 @@ class Http1Parser:
     def _count(self, size: int) -> None:
         self._size += size
         if self._size > self._header_size:
-            self._fail(431 if self._in_head else 400)
+            self._fail(431 if self.in_head else 400)
             raise _Stop

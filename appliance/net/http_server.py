@@ -211,7 +211,6 @@ class HttpServer:
             )
         finally:
             self._open.discard(connection)
-            connection.extensions.clear()
             if not self._open:
                 self._emptied.unpark_all()
         return False

@@ -79,14 +79,12 @@ True when the lot was released, False when the deadline has passed; the handler 
 """
 
 _NEXT_BATCH = object()
-_WAKE = outcome.Value(True)
-_WAKE_AND_PASS_ON = outcome.Value(_NEXT_BATCH)
 
 
 def _wake_batch(waiting: _Waiting) -> None:
     reschedule = trio.lowlevel.reschedule
     for _ in range(min(BATCH, len(waiting)) - 1):
-        reschedule(waiting.popitem()[0], _WAKE)
+        reschedule(waiting.popitem()[0], outcome.Value(True))
     if waiting:
         task = waiting.popitem()[0]
-        reschedule(task, _WAKE_AND_PASS_ON if waiting else _WAKE)
+        reschedule(task, outcome.Value(_NEXT_BATCH if waiting else True))

@@ -9,6 +9,8 @@ from email.utils import formatdate
 from appliance.net.asgi import phrase
 
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
+_LONGEST_KNOWN = 256
+_MOST_KNOWN = 1024
 _HOP_BY_HOP = frozenset((b"transfer-encoding", b"connection", b"keep-alive", b"upgrade", b"proxy-connection"))
 
 
@@ -26,6 +28,7 @@ class Heads:
         self._second = -1
         self._starts: dict[int, bytes] = {}
         self._fields: list[tuple[bytes, bytes]] = []
+        self._lines: dict[tuple[bytes, bytes], bytes] = {}
 
     def _tick(self) -> None:
         second = int(time.time())
@@ -51,27 +54,34 @@ class Heads:
 
         Raises FieldError.
         """
+        known = self._lines
         pieces = [self.start(status)]
         length = -1
         close = False
         for name, value in headers:
-            if name in _OURS or not name.islower():
-                name = name.lower()
-                if name == b"content-length":
+            line = known.get((name, value))
+            if line is None:
+                lower = name if name == b"content-length" else name.lower()
+                if lower == b"content-length":
                     length = content_length(value)
                     continue
-                if name == b"connection":
+                if lower == b"connection":
                     close = close or b"close" in value.lower()
                     continue
-                if name in _OURS:  # The server's own date and name go with every answer; framing is its business too.
-                    continue
-            pieces.append(b"%b: %b\r\n" % (name, value))
-        lines = len(pieces) - 1
-        head = b"".join(pieces)
-        extra = head.count(b"\n", len(pieces[0]))
-        if extra != lines or head.count(b"\r", len(pieces[0])) != lines or b"\0" in head:
-            raise FieldError("a response header holds a line break or a NUL")
-        return head, length, close
+                line = self._line(lower, value)
+            pieces.append(line)
+        return b"".join(pieces), length, close
+
+    def _line(self, name: bytes, value: bytes) -> bytes:
+        """One header line, "" for what the server itself says."""
+        line = b"" if name in _OURS else b"%b: %b\r\n" % (name, value)
+        if line and (line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line):
+            raise FieldError(f"the response header {name!r} holds a line break or a NUL")
+        if len(line) <= _LONGEST_KNOWN:
+            if len(self._lines) >= _MOST_KNOWN:
+                self._lines.clear()
+            self._lines[name, value] = line
+        return line
 
     def http2(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], int]:
         """The field list of a response, and the content length that ``headers`` give (-1: none). Raises FieldError."""

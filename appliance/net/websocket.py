@@ -125,8 +125,11 @@ class WebSocketSession:
     def going_away(self) -> None:
         """The server shuts down: tell the peer, and let the handler see a disconnect."""
         if self._accepted and not self._disconnected:
-            self._nursery.start_soon(self._close, _GOING_AWAY, "")
-            self._disconnect(_GOING_AWAY, "")
+            self._nursery.start_soon(self._go_away)
+
+    async def _go_away(self) -> None:
+        await self._close(_GOING_AWAY, "")
+        self._disconnect(_GOING_AWAY, "")
 
     async def _finish(self, code: int) -> None:
         connection = self._connection
@@ -235,6 +238,10 @@ class WebSocketSession:
                     if self._ws.state is ConnectionState.REMOTE_CLOSING:
                         self._closed = True
                         await self._write(self._ws.send(event.response()))
+                    elif (
+                        self._ws.state is ConnectionState.OPEN
+                    ):  # A frame that is none: wsproto tells what to close with.
+                        await self._close(event.code, "")
                     self._disconnect(event.code or _NO_STATUS, event.reason or "")
                     return
         except RemoteProtocolError as error:

@@ -75,6 +75,7 @@ class EncodedTrack(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int = 0
     channels: int = 0
     has_b_frames: bool = False
+    codec_string: str = ""
     encoder: str = ""
 
     def as_track(self, spec: RenditionSpec, generation: int) -> Track:
@@ -97,6 +98,7 @@ class EncodedTrack(msgspec.Struct, frozen=True, kw_only=True):
             characteristics=spec.characteristics,
             bypass=False,
             has_b_frames=self.has_b_frames,
+            codec_string=self.codec_string,
         )
 
 

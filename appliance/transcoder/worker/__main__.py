@@ -16,6 +16,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from appliance.errors import KilnError
+
 if TYPE_CHECKING:
     from appliance.transcoder.messages import Configure, FromWorker, ToWorker
 
@@ -135,15 +137,21 @@ class Worker:
         if self._source is not None:
             return
         self._graph.set_renditions(message.renditions)
-        if message.source_url is None:
-            self._source = self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault)
-        else:
-            from appliance.transcoder.worker.capture import open_source
-
-            self._source = open_source(message.source_url, message.epoch, self._graph, self._fault)
+        try:
+            self._source = self._open_source(message)
+        except KilnError as error:
+            self._crash = str(error)
+            return
         self._feeder = threading.Thread(target=self._feed, args=(self._source,), name="feed", daemon=True)
         self._feeder.start()
         self._writer.start()
+
+    def _open_source(self, message: Configure) -> Source:
+        if message.source_url is None:
+            return self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault)
+        from appliance.transcoder.worker.capture import open_source
+
+        return open_source(message.source_url, message.epoch, self._graph, self._fault)
 
     def _feed(self, source: Source) -> None:
         try:

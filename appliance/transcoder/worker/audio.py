@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
 from av.codec.context import CodecContext, Flags
 from av.error import FFmpegError
 from av.filter.graph import Graph
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 #: A hole up to this long is padded with silence; after a longer one time simply goes on later.
 PAD_SECONDS = 1.0
 #: Drift below the first is left alone, up to the second it is stretched away, above it is padded or cut.
-DRIFT_SECONDS, HARD_SECONDS = 0.004, 0.04
+DRIFT_SECONDS, HARD_SECONDS = 0.004, 0.03
 _NOMINAL_FRAME = {Codec.AAC: 1024, Codec.OPUS: 960}
 _SAMPLE_FORMAT = {"aac": "fltp", "libopus": "flt"}
 
@@ -59,11 +60,12 @@ class AudioRendition:
         self.spec = spec
         self._outbox = outbox
         self._shape: tuple[int, str, str] | None = None
-        self._graph: Graph | None = None
+        self._resampler: AudioResampler | None = None
+        self._steady: Graph | None = None
         self._context: AudioCodecContext | None = None
         self._rate = 0
         self._name = ""
-        # Times in seconds: where the input is expected to go on; where the output goes on (samples).
+        # Where the input is expected to go on (seconds), and the output (samples).
         self._expected: Fraction | None = None
         self._next: int | None = None
         self._started_at = 0
@@ -80,45 +82,69 @@ class AudioRendition:
         begins = frame.pts * frame.time_base
         shape = (frame.sample_rate, frame.format.name, frame.layout.name)
         jumped = self._expected is not None and abs(begins - self._expected) > PAD_SECONDS
-        if self._graph is None or shape != self._shape or jumped:
-            self._open(shape, frame.time_base)
-        self._expected = begins + Fraction(frame.samples, frame.sample_rate)
-        assert self._graph is not None
-        self._graph.push(frame)
-        self._drain()
-
-    def _open(self, shape: tuple[int, str, str], time_base: Fraction) -> None:
-        sample_rate, sample_format, layout = shape
         if self._context is None:
-            self._rate = output_sample_rate(self.spec, sample_rate)
+            self._rate = output_sample_rate(self.spec, frame.sample_rate)
             self._name = (self.spec.encoders or candidates(self.spec.codec, self.spec.modules))[0]
             self._context = open_audio_encoder(self._name, self.spec, self._rate)
-        self._shape = shape
-        context = self._context
+        if self._steady is None or jumped:
+            self._steady = self._steady_graph(self._context)
+        if shape != self._shape or jumped:
+            self._convert(None)
+            self._shape = shape
+            self._resampler = self._make_resampler(shape)
+        self._expected = begins + Fraction(frame.samples, frame.sample_rate)
+        self._convert(frame)
+
+    @property
+    def _output_shape(self) -> tuple[int, str, str]:
+        return self._rate, _SAMPLE_FORMAT.get(self._name, "fltp"), self._layout
+
+    @property
+    def _layout(self) -> str:
+        return "mono" if output_channels(self.spec) == 1 else "stereo"
+
+    def _make_resampler(self, shape: tuple[int, str, str]) -> AudioResampler | None:
+        """To the encoder's rate, format and channels; None when the input has them already."""
+        if shape == self._output_shape:
+            return None
+        rate, form, layout = self._output_shape
+        return AudioResampler(format=form, layout=layout, rate=rate)
+
+    def _convert(self, frame: AudioFrame | None) -> None:
+        """``frame`` (None: the rest in the resampler) to the steady graph and on."""
+        if self._resampler is not None:
+            frames = self._resampler.resample(frame)
+        else:
+            frames = [frame] if frame is not None else []
+        for converted in frames:
+            if converted is not None and self._steady is not None:
+                self._steady.push(converted)
+                self._drain()
+
+    def _steady_graph(self, context: AudioCodecContext) -> Graph:
+        """Pads holes, stretches drift away and cuts frames of the encoder's size: its output has no seams."""
+        rate, form, layout = self._output_shape
         graph = Graph()
         graph.threads = 1
         source = graph.add(
-            "abuffer",
-            f"sample_rate={sample_rate}:sample_fmt={sample_format}:channel_layout={layout}:"
-            f"time_base={time_base.numerator}/{time_base.denominator}",
+            "abuffer", f"sample_rate={rate}:sample_fmt={form}:channel_layout={layout}:time_base=1/{rate}"
         )
-        out_layout = "mono" if output_channels(self.spec) == 1 else "stereo"
         resample = graph.add(
             "aresample",
-            f"{self._rate}:async=1000:min_comp={DRIFT_SECONDS}:min_hard_comp={HARD_SECONDS}:"
-            f"out_sample_fmt={_SAMPLE_FORMAT.get(self._name, 'fltp')}:out_chlayout={out_layout}",
+            f"{rate}:async=1000:min_comp={DRIFT_SECONDS}:min_hard_comp={HARD_SECONDS}:"
+            # Resampling from the start: to begin with it at the first drift would cost a seam.
+            f"flags=res:linear_interp=0:out_sample_fmt={form}:out_chlayout={layout}",
         )
-        size = context.frame_size or _NOMINAL_FRAME[self.spec.codec]
-        chunk = graph.add("asetnsamples", f"n={size}:p=0")
+        chunk = graph.add("asetnsamples", f"n={context.frame_size or _NOMINAL_FRAME[self.spec.codec]}:p=0")
         graph.link_nodes(source, resample, chunk, graph.add("abuffersink")).configure()
-        self._graph = graph
+        return graph
 
     def _drain(self) -> None:
-        assert self._graph is not None
+        assert self._steady is not None
         assert self._context is not None
         while True:
             try:
-                frame = self._graph.pull()
+                frame = self._steady.pull()
             except (BlockingIOError, EOFError):
                 return
             assert isinstance(frame, AudioFrame)
@@ -154,6 +180,7 @@ class AudioRendition:
             codec_config=self._context.extradata or b"",
             sample_rate=self._rate,
             channels=output_channels(self.spec),
+            codec_string="opus" if self.spec.codec is Codec.OPUS else "mp4a.40.2",
             encoder=self._name,
         )
 

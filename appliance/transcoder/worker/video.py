@@ -14,12 +14,12 @@ from av.error import FFmpegError
 from av.filter.graph import Graph
 from av.video.frame import PictureType, VideoFrame
 
-from appliance.errors import WorkerFault
+from appliance.errors import KilnError, WorkerFault
 from appliance.transcoder.encoders import candidates
-from appliance.transcoder.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
 from appliance.transcoder.messages import RenditionStats
 from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, frame_rate_fraction, output_size
 from appliance.transcoder.worker.bitstream import Canonical
+from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
 from appliance.transcoder.worker.outbox import Outbox
 from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 QUEUE_FRAMES = 8
 QUEUE_BYTES = 48 * 1024 * 1024
 QUEUE_MINIMUM = 3
+#: One that waited longer than this is left out, so that an encoder that can't keep up is still not late.
+WAIT_NS = 400_000_000
 #: Automatic SkipFrames: look at the load this often, and grow by one when frames were lost.
 SKIP_LOOK_NS = 1_000_000_000
 SKIP_CALM_NS = 5_000_000_000
@@ -44,6 +46,7 @@ class _Work(NamedTuple):
     frame: VideoFrame
     time: int
     keyframe: bool
+    since: int
 
 
 class VideoInput:
@@ -60,28 +63,28 @@ class VideoInput:
         self._fill = False
         self._force_from: int | None = None
 
-    def frame(self, frame: VideoFrame, time: int) -> None:
-        """One raw frame at ``time`` (90 kHz ticks of the stream's timeline)."""
+    def frame(self, frame: VideoFrame, at: int) -> None:
+        """One raw frame at ``at`` (90 kHz ticks of the stream's timeline)."""
         if self._grid is not None:
-            self._offer(self._grid, frame, time)
+            self._offer(self._grid, frame, at)
             return
-        self._held.append((frame, time))
+        self._held.append((frame, at))
         if self._rate is None:
-            self._rate = self._meter.add(time)
+            self._rate = self._meter.add(at)
         if self._rate is None:
             return
         phase = self._held[0][1] if self._phase is None else self._phase
         grid = self._grid = InputGrid(self._rate, phase)
         held, self._held = self._held, []
-        for earlier, at in held:
-            self._offer(grid, earlier, at)
+        for earlier, then in held:
+            self._offer(grid, earlier, then)
 
     def lapse(self) -> None:
         """Frames were left out on purpose: the hole is not filled."""
         self._fill = False
 
-    def _offer(self, grid: InputGrid, frame: VideoFrame, time: int) -> None:
-        steady = grid.snap(time)
+    def _offer(self, grid: InputGrid, frame: VideoFrame, at: int) -> None:
+        steady = grid.snap(at)
         if steady is None:
             return
         if self.key_wanted:
@@ -128,16 +131,16 @@ class VideoRendition:
 
     # The input's side
 
-    def next_time(self, grid: InputGrid, time: int) -> int:
-        """Time of this rendition's first slot from ``time`` on."""
+    def next_time(self, grid: InputGrid, steady: int) -> int:
+        """Time of this rendition's first slot from ``steady`` on."""
         slots = self._slots or self._make_slots(grid)
-        return slots.time_of(slots.first_slot_from(time))
+        return slots.time_of(slots.first_slot_from(steady))
 
-    def offer(self, grid: InputGrid, frame: VideoFrame, time: int, force_from: int | None, fill: bool) -> None:
+    def offer(self, grid: InputGrid, frame: VideoFrame, steady: int, force_from: int | None, fill: bool) -> None:
         if self._failed:
             return
         slots = self._slots or self._make_slots(grid)
-        slot = slots.slot_at(time)
+        slot = slots.slot_at(steady)
         if slots.last is not None and slot <= slots.last:
             return
         at = slots.time_of(slot)
@@ -153,7 +156,7 @@ class VideoRendition:
         slots.last = slot
         self._last_frame = frame
         self._taken += 1
-        self._put(_Work(frame, at, self._key_pending))
+        self._put(_Work(frame, at, self._key_pending, time.monotonic_ns()))
         if self.spec.skip_frames >= 0:
             self._adapt_skip(slots)
 
@@ -177,7 +180,7 @@ class VideoRendition:
             if len(self._queue) >= self._limit(picture) - 1:
                 break
             self._duplicated += 1
-            self._put(_Work(picture, slots.time_of(empty), False))
+            self._put(_Work(picture, slots.time_of(empty), False, time.monotonic_ns()))
 
     def _limit(self, frame: VideoFrame) -> int:
         size = max(1, frame.width * frame.height * 3 // 2)
@@ -270,16 +273,24 @@ class VideoRendition:
                     self._changed.wait()
                 if not self._queue:
                     break
-                work = self._queue.popleft()
+                work = self._next()
             self.busy_since = time.monotonic_ns()
             try:
                 self._encode(work)
-            except (FFmpegError, WorkerFault, ValueError) as error:
+            except (FFmpegError, KilnError, ValueError) as error:
                 if not self._encode_anew(work, str(error)):
                     self._give_up()
                     return
             self.busy_since = None
         self._finish()
+
+    def _next(self) -> _Work:
+        work = self._queue.popleft()
+        too_old = time.monotonic_ns() - WAIT_NS
+        while self._queue and work.since < too_old and not work.keyframe:
+            self._dropped += 1
+            work = self._queue.popleft()
+        return work
 
     def _give_up(self) -> None:
         with self._changed:
@@ -312,7 +323,7 @@ class VideoRendition:
         try:
             encoder = self._open(work.frame, following)
             self._send(encoder.encode(work._replace(keyframe=True)), encoder)
-        except (FFmpegError, WorkerFault, ValueError) as error:
+        except (FFmpegError, KilnError, ValueError) as error:
             self._fault(str(error), self.spec.id, True)
             return False
         return True
@@ -381,7 +392,7 @@ class _Encoder:
         self._tick = Fraction(1, VIDEO_TIMESCALE)
         # Frames that would get a negative decoding time are left out: the timeline begins at zero.
         self._earliest = spec.b_frames * slots.duration
-        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"")
+        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(slots.rate))
 
     def fits(self, frame: VideoFrame) -> bool:
         return self._shape == (frame.width, frame.height, frame.format.name)
@@ -419,6 +430,7 @@ class _Encoder:
             height=self._size[1],
             frame_rate=float(self._rate),
             has_b_frames=bool(self._context.has_b_frames),
+            codec_string=self.canonical.codec_string,
             encoder=self.name,
         )
 

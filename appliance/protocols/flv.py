@@ -7,14 +7,19 @@ from typing import Final
 
 import msgspec
 
+from appliance.errors import RemoteProtocolError
 from appliance.media.clock import rescale
 from appliance.media.track import Codec, MediaType, Track
 from appliance.protocols.amf0 import EcmaArray
 from appliance.protocols.flv_codecs import AUDIO_FORMATS, VIDEO_FORMATS, AudioFormat, VideoFormat
-from appliance.protocols.flv_tags import KEY_FRAME, Kind, Tag, Unsupported, parse_audio, parse_video
+from appliance.protocols.flv_tags import KEY_FRAME, Kind, Tag, Unsupported, composition_time, parse_audio, parse_video
 
 #: Track, pts, dts, key frame, payload, duration: the arguments of ``Input.send``, times in ticks of the track.
 Frame = tuple[Track, int, int, bool, bytes, int]
+
+
+class CodecChanged(RemoteProtocolError):
+    """A publisher went over to another codec: that is another stream."""
 
 
 class FlvDemuxer:
@@ -23,7 +28,8 @@ class FlvDemuxer:
     ``video`` and ``audio`` are the newest Tracks (None until their configuration came); a changed configuration makes
     a Track of the next generation. Times in ms are unwrapped (32 bits), so they run on for as long as it takes.
     ``report`` is called once for each thing that is not carried; ``video_refused`` and ``audio_refused`` tell that a
-    codec was among them. All methods raise RemoteProtocolError for a broken tag, which can be left out.
+    codec was among them. All methods raise RemoteProtocolError for a broken tag, which can be left out, and
+    CodecChanged, which can't.
     """
 
     def __init__(self, report: Callable[[str], None], *, video_id: int = 0, audio_id: int = 1) -> None:
@@ -60,10 +66,7 @@ class FlvDemuxer:
         """A frame, or None for everything else. ``timestamp`` in ms, 32 bits."""
         if len(body) > 5 and body[0] & 0x8F == self._classic_video and body[1] == Kind.FRAME:
             # The way of nearly every tag: classic AVC.
-            composition = body[2] << 16 | body[3] << 8 | body[4]
-            if composition & 0x800000:
-                composition -= 0x1000000
-            return self._video_frame(timestamp, composition, 0, body[0] >> 4 == KEY_FRAME, body[5:])
+            return self._video_frame(timestamp, composition_time(body, 2), 0, body[0] >> 4 == KEY_FRAME, body[5:])
         frame = None
         try:
             tags = parse_video(body)
@@ -127,6 +130,8 @@ class FlvDemuxer:
             return
         if form is self._video_format and tag.payload == self._video_config:
             return
+        if self._video_format is not None and form is not self._video_format:
+            raise CodecChanged(f"video changed from {self._video_format.four_cc} to {form.four_cc}: publish again")
         generation = self.video.generation + 1 if self.video is not None else 0
         track = form.track(self._video_id, tag.payload, generation)
         self._length_size = form.length_size(tag.payload)
@@ -146,6 +151,8 @@ class FlvDemuxer:
             return
         if form is self._audio_format and tag.payload == self._audio_config:
             return
+        if self._audio_format is not None and form is not self._audio_format:
+            raise CodecChanged(f"sound changed from {self._audio_format.four_cc} to {form.four_cc}: publish again")
         generation = self.audio.generation + 1 if self.audio is not None else 0
         self.audio = form.track(self._audio_id, tag.payload, generation)
         self._audio_format, self._audio_config = form, tag.payload

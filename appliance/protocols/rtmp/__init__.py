@@ -1,6 +1,7 @@
 """RTMP without sockets: bytes in, events and bytes out (RTMP 1.0, Enhanced RTMP 2, wire catalogue 5)."""
 
 from appliance.protocols.rtmp.address import Address, parse_address
+from appliance.protocols.rtmp.client import ClientEvent, ClientState, Ended, Refused, RtmpClient, Started
 from appliance.protocols.rtmp.events import (
     Audio,
     Connect,
@@ -17,13 +18,19 @@ from appliance.protocols.rtmp.server import RtmpServer, State
 __all__ = [
     "Address",
     "Audio",
+    "ClientEvent",
+    "ClientState",
     "Connect",
     "Data",
+    "Ended",
     "Event",
     "Metadata",
     "PlayRefused",
     "Publish",
+    "Refused",
+    "RtmpClient",
     "RtmpServer",
+    "Started",
     "State",
     "Unpublish",
     "Video",

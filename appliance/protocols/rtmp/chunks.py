@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import struct
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from appliance.errors import RemoteProtocolError
+
+T = TypeVar("T")
 
 DEFAULT_CHUNK_SIZE: Final = 128
 #: A message length has 24 bits, so a larger chunk size (the wire allows 0x7FFFFFFF) changes nothing.
@@ -20,6 +23,8 @@ ABORT: Final = 2
 
 _EXTENDED: Final = 0xFFFFFF
 _U32: Final = struct.Struct(">I")
+#: The head of a type 1 chunk on a low chunk stream, basic header included: what nearly all messages begin with.
+_COMMON_HEAD: Final = struct.Struct(">Q").unpack_from
 _HEADER_SIZE: Final = (11, 7, 3, 0)
 
 
@@ -30,6 +35,10 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     type_id: int
     stream_id: int
     body: bytes
+
+
+#: Makes what the reader hands out for one type of message from its timestamp and body.
+Maker = Callable[[int, bytes], T]
 
 
 class _Incoming:
@@ -51,17 +60,24 @@ class _Incoming:
         self.continuation: bytes = b""
 
 
-class ChunkReader:
+class ChunkReader(Generic[T]):
     """Bytes in, messages out. Set Chunk Size and Abort are obeyed here and not handed on.
 
     ``max_unfinished``: bytes that all messages in progress may declare together. ``pause_on``: types of message
     after which reading stops, so that the caller can act on it before what follows is understood; the rest waits for
-    the next ``receive_data`` (which may be empty).
+    the next ``receive_data`` (which may be empty). ``makers``: what to make of some types in place of a Message.
     """
 
-    def __init__(self, *, max_unfinished: int, pause_on: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        *,
+        max_unfinished: int,
+        pause_on: frozenset[int] = frozenset(),
+        makers: Mapping[int, Maker[T]] | None = None,
+    ) -> None:
         self.max_unfinished = max_unfinished
         self.pause_on = pause_on
+        self._makers = makers or {}
         self.chunk_size = DEFAULT_CHUNK_SIZE
         self._streams: dict[int, _Incoming] = {}
         self._unfinished = 0
@@ -70,6 +86,7 @@ class ChunkReader:
         # The chunk whose payload is being read, and how much of that is missing.
         self._stream: _Incoming | None = None
         self._left = 0
+        self._payload_at = 0
         #: Whether reading stopped after a message of ``pause_on`` and bytes may be waiting behind it.
         self.paused = False
 
@@ -83,7 +100,7 @@ class ChunkReader:
         chunks = -(-after // self.chunk_size)
         return max(1, self._left + after + chunks * len(stream.continuation))
 
-    def receive_data(self, data: bytes) -> list[Message]:
+    def receive_data(self, data: bytes) -> list[Message | T]:
         """The messages that are complete now. Raises RemoteProtocolError; the reader is of no use after that."""
         position = 0
         if self._data:
@@ -92,19 +109,17 @@ class ChunkReader:
             else:
                 data, position = self._data, self._position
         self.paused = False
-        messages: list[Message] = []
+        messages: list[Message | T] = []
         end = len(data)
+        stream = self._stream
         while True:
-            stream = self._stream
             if stream is None:
                 if position >= end:
                     break
-                header_end = self._read_header(data, position)
-                if header_end < 0:
+                stream = self._read_header(data, position)
+                if stream is None:
                     break
-                position = header_end
-                stream = self._stream
-                assert stream is not None
+                position = self._payload_at
             body = stream.body
             left = self._left
             if position + left > end:
@@ -121,34 +136,62 @@ class ChunkReader:
                 else:
                     stream.body = bytearray(data[position:chunk_end])
                     position = self._read_run(stream, data, chunk_end)
+                    stream = None
                     continue
             else:
                 body += data[position:chunk_end]
                 if len(body) < stream.length:
                     position = self._read_run(stream, data, chunk_end)
+                    stream = None
                     continue
                 payload = bytes(body)
                 stream.body = None
             position = chunk_end
-            self._stream = None
             self._unfinished -= stream.length
-            if 0 < stream.type_id <= ABORT:
-                self._control(stream.type_id, payload)
-                continue
-            messages.append(Message(stream.timestamp, stream.type_id, stream.stream_id, payload))
-            if stream.type_id in self.pause_on:
-                self.paused = True
-                break
+            kind = stream.type_id
+            maker = self._makers.get(kind)
+            if maker is not None:
+                messages.append(maker(stream.timestamp, payload))
+            elif 0 < kind <= ABORT:
+                self._control(kind, payload)
+            else:
+                messages.append(Message(stream.timestamp, kind, stream.stream_id, payload))
+                if kind in self.pause_on:
+                    self.paused = True
+                    stream = None
+                    break
+            stream = None
+        self._stream = stream
         if position < end:
-            self._data = data
-            self._position = position
-        else:
-            self._data = b""
-            self._position = 0
+            self._data, self._position = data, position
+        elif self._data:
+            self._data, self._position = b"", 0
         return messages
 
-    def _read_header(self, data: bytes, position: int) -> int:
-        """Where the payload begins, with ``_stream`` and ``_left`` set; -1 when the header is not all there."""
+    def _read_header(self, data: bytes, position: int) -> _Incoming | None:
+        """The chunk stream whose payload begins at ``_payload_at`` and has ``_left`` bytes in this chunk.
+
+        None when the header is not all there.
+        """
+        first = data[position]
+        if first & 0xC0 == 0x40 and first & 0x3E and position + 8 <= len(data):
+            stream = self._streams.get(first & 63)
+            if stream is not None and stream.body is None:
+                head = _COMMON_HEAD(data, position)[0]
+                delta = head >> 32 & 0xFFFFFF
+                if delta != _EXTENDED:
+                    stream.length = head >> 8 & 0xFFFFFF
+                    stream.type_id = head & 0xFF
+                    stream.delta = delta
+                    stream.timestamp = stream.timestamp + delta & 0xFFFFFFFF
+                    stream.absolute = False
+                    if stream.extended:
+                        stream.extended = b""
+                        stream.continuation = stream.continuation[:-4]
+                    return self._begin(stream, position + 8)
+        return self._read_any_header(data, position)
+
+    def _read_any_header(self, data: bytes, position: int) -> _Incoming | None:
         end = len(data)
         first = data[position]
         position += 1
@@ -157,7 +200,7 @@ class ChunkReader:
         if chunk_stream < 2:
             extra = chunk_stream + 1
             if position + extra > end:
-                return -1
+                return None
             chunk_stream = 64 + int.from_bytes(data[position : position + extra], "little")
             position += extra
         stream = self._streams.get(chunk_stream)
@@ -165,14 +208,13 @@ class ChunkReader:
         if form == 3:
             return self._read_short_header(data, position, stream)
         if body_at > end:
-            return -1
-        field = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
+            return None
+        value = data[position] << 16 | data[position + 1] << 8 | data[position + 2]
         extended = b""
-        value = field
-        if field == _EXTENDED:
+        if value == _EXTENDED:
             extended = data[body_at : body_at + 4]
             if len(extended) < 4:
-                return -1
+                return None
             body_at += 4
             value = int.from_bytes(extended, "big")
         if stream is None:
@@ -190,23 +232,21 @@ class ChunkReader:
         if form == 0:
             stream.stream_id = int.from_bytes(data[position + 7 : position + 11], "little")
             stream.timestamp = value
-            stream.absolute = True
         else:
             stream.timestamp = (stream.timestamp + value) & 0xFFFFFFFF
-            stream.absolute = False
+        stream.absolute = form == 0
         stream.extended = extended
         stream.continuation = _basic_header(3, chunk_stream) + extended
-        self._begin(stream)
-        return body_at
+        return self._begin(stream, body_at)
 
-    def _read_short_header(self, data: bytes, position: int, stream: _Incoming | None) -> int:
+    def _read_short_header(self, data: bytes, position: int, stream: _Incoming | None) -> _Incoming | None:
         """A type 3 header: the next chunk of a message, or a new message like the last one."""
         if stream is None or stream.length < 0:
             raise RemoteProtocolError("RTMP chunk stream begins with a type 3 chunk")
         if stream.extended:
             field = data[position : position + 4]
             if len(field) < 4:
-                return -1
+                return None
             if stream.body is None:
                 stream.extended = field
                 stream.delta = int.from_bytes(field, "big")
@@ -216,33 +256,32 @@ class ChunkReader:
                 position += 4
             # Else it is one of the senders that leave it out of continuations: these bytes are payload.
         if stream.body is not None:
-            self._stream = stream
             self._left = min(stream.length - len(stream.body), self.chunk_size)
-            return position
+            self._payload_at = position
+            return stream
         if stream.absolute and stream.extended:
             # Such a field is a time: as a difference it would be over four hours.
             stream.timestamp = stream.delta
         else:
             stream.timestamp = (stream.timestamp + stream.delta) & 0xFFFFFFFF
-        self._begin(stream)
-        return position
+        return self._begin(stream, position)
 
-    def _begin(self, stream: _Incoming) -> None:
+    def _begin(self, stream: _Incoming, payload_at: int) -> _Incoming:
         length = stream.length
-        self._unfinished += length
-        if self._unfinished > self.max_unfinished:
+        unfinished = self._unfinished = self._unfinished + length
+        if unfinished > self.max_unfinished:
             raise RemoteProtocolError(
-                f"RTMP messages of {self._unfinished} bytes in progress, at most {self.max_unfinished} allowed"
+                f"RTMP messages of {unfinished} bytes in progress, at most {self.max_unfinished} allowed"
             )
-        self._stream = stream
+        self._payload_at = payload_at
         self._left = length if length <= self.chunk_size else self.chunk_size
+        return stream
 
     def _read_run(self, stream: _Incoming, data: bytes, position: int) -> int:
         """Take all full continuation chunks that follow each other without another stream's between, in C.
 
         Small chunks would otherwise cost one turn of the loop for every 128 bytes.
         """
-        self._stream = None
         body = stream.body
         assert body is not None
         header = stream.continuation

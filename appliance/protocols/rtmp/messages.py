@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from appliance.errors import RemoteProtocolError
 from appliance.protocols import amf0
 from appliance.protocols.rtmp.chunks import ChunkWriter, Message, control_message
+from appliance.protocols.rtmp.events import Audio, Data, Metadata, Video
 
 ACKNOWLEDGEMENT: Final = 3
 USER_CONTROL: Final = 4
@@ -40,28 +41,17 @@ SMALLEST_WINDOW: Final = 16_384
 _U32: Final = struct.Struct(">I")
 
 
-class Acknowledger:
-    """Counts what comes in and says when an Acknowledgement is due: at half the peer's window."""
+def window_step(body: bytes) -> int:
+    """Half the window that a Window Acknowledgement Size announces: how often the peer wants to hear from us."""
+    if len(body) < 4:
+        raise RemoteProtocolError("RTMP Window Acknowledgement Size without a size")
+    size: int = _U32.unpack_from(body)[0]
+    return max(size, SMALLEST_WINDOW) // 2
 
-    __slots__ = ("_acknowledged", "_step", "received")
 
-    def __init__(self) -> None:
-        self.received = 0
-        self._acknowledged = 0
-        self._step = WINDOW // 2
-
-    def set_window(self, body: bytes) -> None:
-        if len(body) < 4:
-            raise RemoteProtocolError("RTMP Window Acknowledgement Size without a size")
-        self._step = max(_U32.unpack_from(body)[0], SMALLEST_WINDOW) // 2
-
-    def due(self, count: int) -> bytes:
-        """The Acknowledgement to send after ``count`` more bytes, b"" when none is due."""
-        self.received += count
-        if self.received - self._acknowledged < self._step:
-            return b""
-        self._acknowledged = self.received
-        return control_message(ACKNOWLEDGEMENT, _U32.pack(self.received & 0xFFFFFFFF))
+def acknowledgement(received: int) -> bytes:
+    """``received`` bytes in all; the wire has 32 bits for it."""
+    return control_message(ACKNOWLEDGEMENT, _U32.pack(received & 0xFFFFFFFF))
 
 
 def ping_response(request: bytes) -> bytes:
@@ -100,3 +90,29 @@ def aggregate_parts(message: Message) -> Iterator[Message]:
             shift = message.timestamp - time
         yield Message((time + shift) & 0xFFFFFFFF, body[position], message.stream_id, body[position + 11 : end])
         position = end + 4
+
+
+def read_aggregate(message: Message, events: list[Any]) -> None:
+    """Add what is inside an aggregate to ``events``."""
+    for part in aggregate_parts(message):
+        if part.type_id == VIDEO:
+            events.append(Video(part.timestamp, part.body))
+        elif part.type_id == AUDIO:
+            events.append(Audio(part.timestamp, part.body))
+        elif part.type_id == DATA:
+            read_data(part, events)
+
+
+def read_data(message: Message, events: list[Any]) -> None:
+    """Add what a data message says to ``events``; nothing when it has no name."""
+    values = amf_values(message)
+    if values and values[0] == "@setDataFrame":
+        values = values[1:]
+    name = values[0] if values else None
+    if not isinstance(name, str) or name == "@clearDataFrame":
+        return
+    if name == "onMetaData":
+        first = values[1] if len(values) > 1 else None
+        events.append(Metadata(message.timestamp, first if isinstance(first, dict) else {}))
+    else:
+        events.append(Data(message.timestamp, name, values[1:]))

@@ -12,17 +12,7 @@ from appliance.protocols.amf0 import EcmaArray
 from appliance.protocols.rtmp import messages as m
 from appliance.protocols.rtmp.address import parse_address
 from appliance.protocols.rtmp.chunks import ChunkReader, ChunkWriter, Message, control_message
-from appliance.protocols.rtmp.events import (
-    Audio,
-    Connect,
-    Data,
-    Event,
-    Metadata,
-    PlayRefused,
-    Publish,
-    Unpublish,
-    Video,
-)
+from appliance.protocols.rtmp.events import Audio, Connect, Event, PlayRefused, Publish, Unpublish, Video
 from appliance.protocols.rtmp.handshake import RandomBytes, ServerHandshake
 
 log = logging.getLogger("kiln.rtmp")
@@ -65,9 +55,12 @@ class RtmpServer:
     def __init__(self, random_bytes: RandomBytes = os.urandom) -> None:
         self.state = State.HANDSHAKE
         self._handshake: ServerHandshake | None = ServerHandshake(random_bytes)
-        self._reader = ChunkReader(max_unfinished=UNFINISHED_BEFORE_PUBLISH, pause_on=_COMMANDS)
+        self._reader: ChunkReader[Video | Audio] = ChunkReader(
+            max_unfinished=UNFINISHED_BEFORE_PUBLISH, pause_on=_COMMANDS, makers={m.VIDEO: Video, m.AUDIO: Audio}
+        )
         self._writer = ChunkWriter()
-        self._acknowledger = m.Acknowledger()
+        self._received = 0
+        self._acknowledge_at = self._acknowledge_step = m.WINDOW // 2
         self._out = bytearray()
         self._app = ""
         self._tc_url = ""
@@ -113,15 +106,23 @@ class RtmpServer:
             data = self._handshake.rest
             self._handshake = None
             self.state = State.NEW
-        if self.awaits_answer:
+        if self.state is State.ASKED:
             raise RuntimeError("a Publish event is waiting for its answer")
-        self._out += self._acknowledger.due(len(data))
+        self._received += len(data)
+        if self._received >= self._acknowledge_at:
+            self._acknowledge_at = self._received + self._acknowledge_step
+            self._out += m.acknowledgement(self._received)
         events: list[Event] = []
         if self.state is State.REFUSED:
             return events
         while True:
+            publishing = self.state is State.PUBLISHING
             for message in self._reader.receive_data(data):
-                self._handle(message, events)
+                if not isinstance(message, Message):
+                    if publishing:
+                        events.append(message)
+                else:
+                    self._handle(message, events)
             if not self._reader.paused or self.awaits_answer:
                 return events
             data = b""
@@ -153,24 +154,17 @@ class RtmpServer:
     def _handle(self, message: Message, events: list[Event]) -> None:
         kind = message.type_id
         publishing = self.state is State.PUBLISHING
-        if kind == m.VIDEO:
-            if publishing:
-                events.append(Video(message.timestamp, message.body))
-        elif kind == m.AUDIO:
-            if publishing:
-                events.append(Audio(message.timestamp, message.body))
-        elif kind in _COMMANDS:
+        if kind in _COMMANDS:
             self._handle_command(message, events)
         elif kind in (m.DATA, m.AMF3_DATA):
             if publishing:
-                _read_data(message, events)
+                m.read_data(message, events)
         elif kind == m.AGGREGATE:
             if publishing:
-                for part in m.aggregate_parts(message):
-                    if part.type_id in (m.AUDIO, m.VIDEO, m.DATA):
-                        self._handle(part, events)
+                m.read_aggregate(message, events)
         elif kind == m.WINDOW_SIZE:
-            self._acknowledger.set_window(message.body)
+            self._acknowledge_step = m.window_step(message.body)
+            self._acknowledge_at = self._received + self._acknowledge_step
         elif kind == m.PEER_BANDWIDTH:
             self._out += control_message(m.WINDOW_SIZE, m.WINDOW.to_bytes(4, "big"))
         elif kind == m.USER_CONTROL:
@@ -264,20 +258,6 @@ class RtmpServer:
     def _send_status(self, level: str, code: str, description: str) -> None:
         status = {"level": level, "code": code, "description": description, "clientid": 1.0}
         self._out += m.command(self._writer, self._publish_stream, "onStatus", 0.0, None, status)
-
-
-def _read_data(message: Message, events: list[Event]) -> None:
-    values = m.amf_values(message)
-    if values and values[0] == "@setDataFrame":
-        values = values[1:]
-    name = values[0] if values else None
-    if not isinstance(name, str) or name == "@clearDataFrame":
-        return
-    if name == "onMetaData":
-        first = values[1] if len(values) > 1 else None
-        events.append(Metadata(message.timestamp, first if isinstance(first, dict) else {}))
-    else:
-        events.append(Data(message.timestamp, name, values[1:]))
 
 
 def _text(value: object) -> str:

@@ -28,6 +28,8 @@ from appliance.providers.rtmp.room import Room
 log = logging.getLogger("kiln.rtmp")
 
 READ_SIZE: Final = 64 * 1024
+#: A read of no more than this may be a chunk header without its body.
+_SHORT_READ: Final = 32
 #: Handshake and publish must be done in this time, and a publisher must go on air in it (s).
 PUBLISH_WITHIN: Final = 10.0
 #: How long a publisher that was refused may take to read why (s).
@@ -53,6 +55,7 @@ class Connection:
         self._reason = ""
         self._software = ""
         self._began = self._heard = trio.current_time()
+        self._heard_bytes = 0
 
     @property
     def publishing(self) -> bool:
@@ -66,6 +69,8 @@ class Connection:
 
     def overdue(self, now: float) -> str:
         """Why this connection has to go now, "" when it may stay."""
+        if self.bytes != self._heard_bytes:
+            self._heard, self._heard_bytes = now, self.bytes
         ingest = self.ingest
         if ingest is None:
             return "no publish within 10 s" if now - self._began > PUBLISH_WITHIN else ""
@@ -111,29 +116,27 @@ class Connection:
         session = self._session
         while True:
             await trio.lowlevel.wait_readable(descriptor)
-            again = True
-            while again:
-                try:
-                    data = os.read(descriptor, READ_SIZE)
-                except BlockingIOError:
-                    break
+            try:
+                data = os.read(descriptor, READ_SIZE)
                 if not data:
                     return "closed by the publisher"
-                self._take(data)
-                # Half a message is here: its rest is often on the way, and asking costs less than being woken for it.
-                again = session.missing > 1 and len(data) < READ_SIZE
+                if len(data) <= _SHORT_READ:
+                    # Many encoders send a header alone, and the body once that is acknowledged: it is there by now.
+                    data += os.read(descriptor, READ_SIZE)
+            except BlockingIOError:
+                pass
+            self._take(data)
             if self._unsent or session.has_data_to_send:
                 await self._flush()
             if self._reason:
                 return self._reason
 
     def _take(self, data: bytes) -> None:
-        self._heard = trio.current_time()
         self.bytes += len(data)
-        self._room.counters.bytes += len(data)
         session, ingest = self._session, self.ingest
         events = session.receive_data(data)
         while True:
+            acted = False
             for event in events:
                 if isinstance(event, Video):
                     if ingest is not None:
@@ -143,8 +146,8 @@ class Connection:
                         ingest.audio(event.timestamp, event.body)
                 else:
                     self._act(event)
-                    ingest = self.ingest
-            if not session.paused:
+                    ingest, acted = self.ingest, True
+            if not acted or not session.paused:
                 return
             events = session.receive_data(b"")
 

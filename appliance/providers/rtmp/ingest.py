@@ -12,7 +12,7 @@ from appliance.errors import BadRequest, Forbidden, KilnError, NotFound, RemoteP
 from appliance.media.contracts import Directory, Input, Source
 from appliance.media.track import Track
 from appliance.net.quiet_log import QuietLog
-from appliance.protocols.flv import FlvDemuxer, Frame
+from appliance.protocols.flv import CodecChanged, FlvDemuxer, Frame
 from appliance.protocols.rtmp import Address
 
 if TYPE_CHECKING:
@@ -136,9 +136,11 @@ class Ingest:
             waiting.expect_video, waiting.expect_audio = video, audio
 
     def video(self, timestamp: int, body: bytes) -> None:
-        """Raises NothingToCarry."""
+        """Raises NothingToCarry and CodecChanged."""
         try:
             frame = self._demuxer.video_tag(timestamp, body)
+        except CodecChanged:
+            raise
         except RemoteProtocolError as error:
             self._broken("video", error)
             frame = None
@@ -154,9 +156,11 @@ class Ingest:
             self._send(*frame)
 
     def audio(self, timestamp: int, body: bytes) -> None:
-        """Raises NothingToCarry."""
+        """Raises NothingToCarry and CodecChanged."""
         try:
             frame = self._demuxer.audio_tag(timestamp, body)
+        except CodecChanged:
+            raise
         except RemoteProtocolError as error:
             self._broken("audio", error)
             frame = None

@@ -26,7 +26,7 @@ _SWEEP: Final = 1.0
 class RtmpProvider:
     """A supervised child: ``run`` binds ``listeners`` and serves until cancelled; it may be run again after a fault.
 
-    ``counters`` and ``connections`` may be read at any time.
+    ``counters``, ``bytes`` and ``connections`` may be read at any time.
     """
 
     name = "rtmp"
@@ -36,6 +36,7 @@ class RtmpProvider:
         if any(listener.contexts is not None for listener in listeners):
             raise ConfigError("RTMP over TLS is not served in this version", hint="remove TLSPort from Providers/RTMP")
         self.connections: set[Connection] = set()
+        self._bytes_before = 0
         self._room = Room(context.directory)
         self._listeners = list(listeners)
         self._limits = limits or Limits()
@@ -43,6 +44,11 @@ class RtmpProvider:
     @property
     def counters(self) -> Counters:
         return self._room.counters
+
+    @property
+    def bytes(self) -> int:
+        """Bytes received since the provider was made."""
+        return self._bytes_before + sum(connection.bytes for connection in self.connections)
 
     @property
     def ports(self) -> list[int]:
@@ -92,6 +98,7 @@ class RtmpProvider:
             await connection.run()
         finally:
             self.connections.discard(connection)
+            self._bytes_before += connection.bytes
             self._room.leave()
             if not connection.published:
                 self._room.no_longer_pending(peer)

@@ -28,7 +28,6 @@ class Counters(msgspec.Struct):
     published: int = 0
     refused: int = 0
     protocol_errors: int = 0
-    bytes: int = 0
 
 
 class Room:

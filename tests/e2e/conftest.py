@@ -20,3 +20,17 @@ def kiln(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KilnProcess]:
     with KilnProcess(tmp_path_factory.mktemp("kiln"), ServerXml(applications)) as process:
         process.wait_stream("pattern")
         yield process
+
+
+@pytest.fixture(autouse=True)
+def engine_log(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the shared engine says during a test is in the report of a test that fails."""
+    if "kiln" not in request.fixturenames:
+        yield
+        return
+    process: KilnProcess = request.getfixturevalue("kiln")
+    start = process.log.stat().st_size
+    yield
+    with process.log.open("rb") as log:
+        log.seek(start)
+        print(log.read().decode(errors="replace")[-20_000:])  # noqa: T201

@@ -14,7 +14,7 @@ from tests.kit import ffmpeg, frames, hostile, procfs
 from tests.kit.ffmpeg import LONG, SMALL
 from tests.kit.kiln import KilnProcess
 from tests.kit.llhls_client import LlhlsClient
-from tests.kit.rtmp_publisher import Media, Refused, RtmpPublisher
+from tests.kit.rtmp_publisher import Media, Refused, RtmpPublisher, spoken
 from tests.kit.witness import witness
 
 
@@ -101,11 +101,13 @@ async def test_a_second_publisher_of_the_same_name(kiln: KilnProcess) -> None:
 
 
 async def test_garbage_on_the_rtmp_port(kiln: KilnProcess) -> None:
+    """The committed corpus, noise, noise after a handshake, and sessions with bytes changed, cut and doubled."""
     samples = [data for _, data in hostile.corpus("rtmp")]
-    assert samples, "the corpus is empty"
     chance = random.Random(5)
     samples += [chance.randbytes(chance.randrange(1, 5000)) for _ in range(40)]
     samples += [b"\x03" + chance.randbytes(3072) + chance.randbytes(chance.randrange(5000)) for _ in range(40)]
+    session = spoken(Media.of_file(ffmpeg.source(SMALL)), "app", "garbage")
+    samples += [hostile.spoil(session, chance) for _ in range(150)]
     limit = trio.CapacityLimiter(8)
     async with witness(kiln), trio.open_nursery() as nursery:
         for data in samples:
@@ -136,7 +138,7 @@ async def test_five_hundred_half_open_connections(kiln: KilnProcess, listener: s
         with hostile.half_open(port, 500, said):
             await seen.go_on(4)
             # Somebody new is still let in.
-            newcomer = LlhlsClient(kiln.hls("witness"))
+            newcomer = LlhlsClient(kiln.hls(seen.name))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(newcomer.run)
                 await newcomer.wait(lambda: bool(newcomer.tracks) and newcomer.video.delivered_seconds > 1, 5)

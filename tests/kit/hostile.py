@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -68,3 +69,23 @@ def throw(port: int, data: bytes) -> None:
 def corpus(protocol: str) -> list[tuple[str, bytes]]:
     """Name and bytes of every committed sample of ``protocol``."""
     return [(path.name, path.read_bytes()) for path in sorted((CORPUS / protocol).rglob("*")) if path.is_file()]
+
+
+def spoil(session: list[bytes], chance: random.Random) -> bytes:
+    """A session with one to four wounds: a bit changed, a length at its limit, a piece cut or doubled."""
+    messages = [bytearray(message) for message in session]
+    for _ in range(chance.randrange(1, 5)):
+        victim = messages[chance.randrange(1, len(messages))]
+        if not victim:
+            continue
+        at = chance.randrange(min(len(victim), 64))
+        match chance.randrange(4):
+            case 0:
+                victim[at] ^= 1 << chance.randrange(8)
+            case 1:
+                victim[4:7] = chance.choice((b"\x00\x00\x00", b"\xff\xff\xff", b"\x7f\xff\xff"))
+            case 2:
+                del victim[at:]
+            case _:
+                victim += victim[at:]
+    return b"".join(messages)

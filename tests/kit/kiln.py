@@ -205,6 +205,10 @@ class KilnProcess:
     def wait_no_stream(self, name: str, *, app: str = "app", timeout: float = 10) -> None:
         self._until(lambda: name not in self.streams(app), f"stream {app}/{name} is still there", timeout)
 
+    def wait_said(self, text: str, timeout: float = 10) -> None:
+        """Until ``text`` is in the log."""
+        self._until(lambda: text in self.said(1_000_000), f"did not say {text!r}", timeout)
+
     def _until(self, condition: Any, why: str, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not condition():

@@ -49,6 +49,8 @@ class Track:
     inits: dict[str, bytes] = field(default_factory=dict)
     chunks: list[Chunk] = field(default_factory=list)
     playlists: list[m3u8.MediaPlaylist] = field(default_factory=list)
+    #: Answers 503: the server held a request as long as it may and had nothing to say.
+    held_back: int = 0
     #: Segments that left the playlist before they were fetched: the reader fell behind, or the server took them back.
     missed: int = 0
 
@@ -88,27 +90,36 @@ class LlhlsClient:
         self.hints = hints
         self.master: m3u8.MasterPlaylist | None = None
         self.master_at = 0.0
+        #: The connection broke: the server is no more.
+        self.cut_off = False
         self.tracks: list[Track] = []
         self._http = httpx.AsyncClient(timeout=30, trust_env=False, verify=verify)
         self._grown = trio.Event()
         #: Announced parts that came before a playlist listed them.
         self._hinted: dict[str, _Fetched] = {}
 
+    def track(self, kind: str) -> Track:
+        return next(track for track in self.tracks if track.kind == kind)
+
     @property
     def video(self) -> Track:
-        return next(track for track in self.tracks if track.kind == "video")
+        return self.track("video")
 
     @property
     def audio(self) -> Track:
-        return next(track for track in self.tracks if track.kind == "audio")
+        return self.track("audio")
 
     async def run(self, *, wait: float = 15) -> None:
         """Wait up to ``wait`` seconds for the stream to exist, then follow it to its end."""
         async with self._http:
             await self._open(wait)
-            async with trio.open_nursery() as nursery:
-                for track in self.tracks:
-                    nursery.start_soon(self._follow, track)
+            try:
+                async with trio.open_nursery() as nursery:
+                    for track in self.tracks:
+                        nursery.start_soon(self._follow, track)
+            except* httpx.TransportError:
+                # The server went away under us.
+                self.cut_off = True
 
     async def _open(self, wait: float) -> None:
         with trio.fail_after(wait):
@@ -155,7 +166,8 @@ class LlhlsClient:
 
     async def _playlist(self, track: Track, position: tuple[int, int] | None) -> m3u8.MediaPlaylist:
         query = {} if position is None else {"_HLS_msn": str(position[0]), "_HLS_part": str(position[1])}
-        answer = await self._http.get(track.url, params=query)
+        while (answer := await self._http.get(track.url, params=query)).status_code == 503:
+            track.held_back += 1
         if answer.status_code == 404:
             raise StreamGone
         if answer.status_code != 200:
@@ -173,7 +185,7 @@ class LlhlsClient:
                 track.missed += segment.msn - position[0]
                 position = (segment.msn, 0)
             if segment.map not in track.inits:
-                track.inits[segment.map] = (await self._get(segment.map)).data
+                track.inits[segment.map] = (await self._get(segment.map, track)).data
             if not segment.parts and position[1] == 0:
                 await self._chunk(track, segment, -1, segment.uri, segment.duration)
             for index in range(position[1], len(segment.parts)):
@@ -185,7 +197,7 @@ class LlhlsClient:
         return position
 
     async def _chunk(self, track: Track, segment: m3u8.Segment, part: int, uri: str, duration: float) -> None:
-        fetched = self._hinted.pop(uri, None) or await self._get(uri)
+        fetched = self._hinted.pop(uri, None) or await self._get(uri, track)
         fresh = segment.discontinuity and part <= 0
         track.chunks.append(
             Chunk(segment.msn, part, segment.map, duration, fresh, fetched.asked, fetched.got, fetched.data)
@@ -201,16 +213,19 @@ class LlhlsClient:
         if fetched is not None:
             self._hinted[playlist.hint] = fetched
 
-    async def _get(self, uri: str) -> _Fetched:
+    async def _get(self, uri: str, track: Track) -> _Fetched:
+        """What the playlist lists is there, unless the whole stream is gone."""
         fetched = await self._try(uri)
         if fetched is None:
+            if (await self._http.get(track.url, params={"_HLS_legacy": "YES"})).status_code == 404:
+                raise StreamGone
             raise AssertionError(f"404 for {uri}, which the playlist lists")
         return fetched
 
     async def _try(self, uri: str) -> _Fetched | None:
         asked = trio.current_time()
         answer = await self._http.get(uri)
-        if answer.status_code == 404:
+        if answer.status_code in (404, 503):
             return None
         if answer.status_code != 200:
             raise AssertionError(f"{answer.status_code} for {uri}")

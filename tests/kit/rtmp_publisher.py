@@ -44,6 +44,31 @@ def _amf(*values: object) -> bytes:
     return bytes(out)
 
 
+def message(kind: int, body: bytes, *, ms: int = 0, stream: int = 0, chunk_stream: int = 3) -> bytes:
+    """One RTMP message with a full header, in chunks of 65536 bytes."""
+    stamp = min(ms, 0xFFFFFF)
+    extended = struct.pack(">I", ms) if stamp == 0xFFFFFF else b""
+    out = bytearray([chunk_stream])
+    out += stamp.to_bytes(3, "big") + len(body).to_bytes(3, "big") + bytes([kind]) + struct.pack("<I", stream)
+    out += extended + body[:_CHUNK]
+    for at in range(_CHUNK, len(body), _CHUNK):
+        out += bytes([0xC0 | chunk_stream]) + extended + body[at : at + _CHUNK]
+    return bytes(out)
+
+
+def spoken(media: Media, app: str, stream: str, *, seconds: float = 1) -> list[bytes]:
+    """What a publisher says from its first byte on, message by message, whatever the server answers."""
+    said = [
+        b"\x03" + bytes(8) + os.urandom(1528) + os.urandom(1536),
+        message(1, struct.pack(">I", _CHUNK), chunk_stream=2),
+        message(_COMMAND, _amf("connect", 1, {"app": app, "tcUrl": f"rtmp://127.0.0.1/{app}"})),
+        message(_COMMAND, _amf("createStream", 2, None)),
+        message(_COMMAND, _amf("publish", 3, None, stream, "live"), stream=1),
+    ]
+    early = [tag for tag in media.tags if tag.ms < seconds * 1000]
+    return said + [message(tag.type, tag.body, ms=tag.ms, stream=1) for tag in (*media.headers, *early)]
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """One FLV tag: ``type`` 8 or 9, ``ms`` its decoding time."""
@@ -148,14 +173,7 @@ class RtmpPublisher:
         return data
 
     async def _send(self, kind: int, body: bytes, *, ms: int = 0, stream: int = 0, chunk_stream: int = 3) -> None:
-        stamp = min(ms, 0xFFFFFF)
-        extended = struct.pack(">I", ms) if stamp == 0xFFFFFF else b""
-        out = bytearray([chunk_stream])
-        out += stamp.to_bytes(3, "big") + len(body).to_bytes(3, "big") + bytes([kind]) + struct.pack("<I", stream)
-        out += extended + body[:_CHUNK]
-        for at in range(_CHUNK, len(body), _CHUNK):
-            out += bytes([0xC0 | chunk_stream]) + extended + body[at : at + _CHUNK]
-        await self._wire.send_all(out)
+        await self._wire.send_all(message(kind, body, ms=ms, stream=stream, chunk_stream=chunk_stream))
 
     async def _expect(self, word: bytes) -> None:
         """Read until the server's bytes hold ``word``; its refusals end it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ from tests.kit.llhls_client import LlhlsClient
 FRAME_MS = Fraction(1, 30) + Fraction(1, 1000)
 
 
+_numbers = itertools.count()
+
+
 @dataclass
 class Witness:
     """A published stream and its viewer."""
 
     kiln: KilnProcess
+    name: str
     publisher: Ffmpeg
     client: LlhlsClient
 
@@ -40,6 +45,8 @@ class Witness:
         got = video.frames()
         assert got, "the other stream delivered nothing"
         assert video.missed == 0
+        assert not self.client.cut_off
+        assert video.held_back == 0, "the server had to say 503"
         assert frames.run_in(got, source) == 0, "the beginning is missing"
         assert frames.longest_step(got) <= FRAME_MS
         sound = self.client.audio.frames()
@@ -50,13 +57,17 @@ class Witness:
 
 
 @asynccontextmanager
-async def witness(kiln: KilnProcess, name: str = "witness", *, app: str = "app") -> AsyncIterator[Witness]:
-    """Publish and view a stream; on leaving, check that it lost no frame (unless the block itself failed)."""
+async def witness(kiln: KilnProcess, name: str = "", *, app: str = "app") -> AsyncIterator[Witness]:
+    """Publish and view a stream; on leaving, check that it lost no frame (unless the block itself failed).
+
+    Without a ``name`` it has one that no witness had before.
+    """
+    name = name or f"witness{next(_numbers)}"
     client = LlhlsClient(kiln.hls(name, app=app))
     with ffmpeg.publish(ffmpeg.source(LONG), kiln.rtmp(name, app)) as publisher:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(client.run)
-            seen = Witness(kiln, publisher, client)
+            seen = Witness(kiln, name, publisher, client)
             await client.wait(lambda: bool(client.tracks) and all(track.chunks for track in client.tracks), 15)
             yield seen
             await seen.go_on(2)

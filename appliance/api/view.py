@@ -10,6 +10,7 @@ from typing import Protocol
 
 from appliance.media.contracts import OutputStream, Source
 from appliance.media.measure import Measured
+from appliance.media.stream import Stream
 from appliance.media.track import Track
 from appliance.settings import models
 from appliance.settings.schema import Raw
@@ -34,7 +35,8 @@ class StreamSetView(Protocol):
 
 
 class InputView(Protocol):
-    """An input stream, visible once it is ``prepared``. ``created_wall`` is nanoseconds since 1970."""
+    """An input stream, visible once it is ``prepared`` (before, ``stream`` raises). ``created_wall`` is nanoseconds
+    since 1970."""
 
     @property
     def name(self) -> str: ...
@@ -44,6 +46,8 @@ class InputView(Protocol):
     def created_wall(self) -> int: ...
     @property
     def prepared(self) -> bool: ...
+    @property
+    def stream(self) -> Stream: ...
     @property
     def tracks(self) -> Sequence[Track]: ...
     @property

@@ -37,6 +37,25 @@ async def test_figures_are_those_of_what_was_sent(tmp_path: Path) -> None:
     assert passed_on["video"] == {**video, "bypass": True}
 
 
+async def test_every_packet_shows_at_once(tmp_path: Path) -> None:
+    async with open_box(tmp_path) as box:
+        opened, video, audio = box.open("bypass", "cam")
+        box.feed(opened, video, audio, frames=31)
+        for frame in range(31, 36):
+            opened.send(video, frame * 3000, frame * 3000, False, bytes(2500), 3000)
+            for _ in range(3):
+                answer = await box.ask("GET", "/v1/vhosts/default/apps/bypass/streams/cam")
+                stream = answer.json()["response"]
+                delta = "deltaFramesSinceLastKeyFrame"
+                assert stream["input"]["tracks"][0]["video"][delta] == frame - 30
+                assert stream["outputs"][0]["tracks"][0]["video"][delta] == frame - 30
+        opened.close("over")
+        again, _, _ = box.open("bypass", "cam")
+        answer = await box.ask("GET", "/v1/vhosts/default/apps/bypass/streams/cam")
+        assert answer.json()["response"]["input"]["tracks"][0]["video"]["bitrateAvg"] == 0
+        again.close("over")
+
+
 async def test_floats_keep_their_point(tmp_path: Path) -> None:
     async with open_box(tmp_path) as box:
         box.feed(*box.open("bypass", "cam"), frames=10)

@@ -1,12 +1,11 @@
-"""The Stream resource (catalogue 3.4). Keys are written in ascending order; empty texts are left out."""
+"""The Stream resource (catalogue 3.4). Empty texts are left out."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
-
-from msgspec.structs import replace
 
 from appliance.api.view import InputView, OutputView
 from appliance.media.contracts import OutputStream, Playlist
@@ -22,8 +21,7 @@ def stream_resource(stream: InputView) -> dict[str, Any]:
     source: dict[str, Any] = {"createdTime": api_time(stream.created_wall), "sourceType": stream.source.kind}
     if stream.source.url:
         source["sourceUrl"] = stream.source.url
-    # Nothing has passed an encoder or been passed on yet.
-    source["tracks"] = _tracks((replace(track, bypass=False) for track in stream.tracks), stream.measured)
+    source["tracks"] = _tracks(stream.tracks, stream.measured, passed_on=False)
     outputs = stream.outputs.by_name.values() if stream.outputs else ()
     return {
         "input": source,
@@ -32,6 +30,7 @@ def stream_resource(stream: InputView) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=1024)
 def api_time(wall: int) -> str:
     """Nanoseconds since 1970 as local time with its offset: ``2026-01-02T03:04:05.678+09:00``."""
     return datetime.fromtimestamp(wall / 1e9, UTC).astimezone().isoformat(timespec="milliseconds")
@@ -58,7 +57,7 @@ def _output(view: OutputView, output: OutputStream) -> dict[str, Any]:
     return {
         "name": view.name,
         "playlists": [_playlist(each) for each in playlists_of(output)],
-        "tracks": _tracks(output.stream.tracks.values(), view.measured),
+        "tracks": _tracks(output.stream.tracks.values(), view.measured, passed_on=True),
     }
 
 
@@ -83,21 +82,22 @@ def _playlist(playlist: Playlist) -> dict[str, Any]:
     }
 
 
-def _tracks(tracks: Iterable[Track], measured: Mapping[int, Measured]) -> list[dict[str, Any]]:
+def _tracks(tracks: Iterable[Track], measured: Mapping[int, Measured], *, passed_on: bool) -> list[dict[str, Any]]:
+    """``passed_on`` False is an input: what comes in has not passed by any encoder."""
     ordered = sorted(tracks, key=lambda track: track.id)
-    return [_track(track, measured.get(track.id) or Measured(track)) for track in ordered]
+    return [_track(track, measured.get(track.id) or Measured(track), passed_on and track.bypass) for track in ordered]
 
 
-def _track(track: Track, measured: Measured) -> dict[str, Any]:
+def _track(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
     shown: dict[str, Any] = {"id": track.id, "name": track.variant or str(track.media), "type": track.media}
     if track.media is MediaType.VIDEO:
-        shown["video"] = _video(track, measured)
+        shown["video"] = _video(track, measured, bypass)
     elif track.media is MediaType.AUDIO:
-        shown["audio"] = _audio(track, measured)
+        shown["audio"] = _audio(track, measured, bypass)
     return shown
 
 
-def _video(track: Track, measured: Measured) -> dict[str, Any]:
+def _video(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
     bitrate = measured.bitrate_avg
     frame_rate = measured.framerate_avg
     interval = measured.key_frame_interval_avg
@@ -106,7 +106,7 @@ def _video(track: Track, measured: Measured) -> dict[str, Any]:
         "bitrateAvg": bitrate,
         "bitrateConf": track.bitrate,
         "bitrateLatest": measured.bitrate_latest,
-        "bypass": track.bypass,
+        "bypass": bypass,
         "codec": track.codec,
         "deltaFramesSinceLastKeyFrame": measured.delta_frames_since_last_key_frame,
         "framerate": float(track.frame_rate or frame_rate),
@@ -125,14 +125,14 @@ def _video(track: Track, measured: Measured) -> dict[str, Any]:
     }
 
 
-def _audio(track: Track, measured: Measured) -> dict[str, Any]:
+def _audio(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
     bitrate = measured.bitrate_avg
     return {
         "bitrate": track.bitrate or bitrate,
         "bitrateAvg": bitrate,
         "bitrateConf": track.bitrate,
         "bitrateLatest": measured.bitrate_latest,
-        "bypass": track.bypass,
+        "bypass": bypass,
         "channel": track.channels,
         "codec": track.codec,
         "samplerate": track.sample_rate,

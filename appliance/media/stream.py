@@ -35,8 +35,9 @@ class Reader:
     would be won, everything up to the next one; ``dropped`` counts what it lost and ``lapses`` how often that happened.
     The iteration ends when the stream is closed and the ring is empty.
 
-    ``wake_at``: a time of the stream in seconds. Packets decoded before it gather without waking the task (a video key
-    frame always wakes it); 0 wakes it for each. A task that can do nothing before that time saves most of its cost so.
+    ``wake_at``: a time of the stream in seconds. Packets decoded before it gather without waking the task; a video key
+    frame and a ring that is half full always wake it; 0 wakes it for each packet. A task that can do nothing before
+    that time saves most of its cost so.
     """
 
     __slots__ = (
@@ -74,7 +75,12 @@ class Reader:
         task = self._parked
         if task is not None:
             track = packet.track
-            if packet.dts >= self.wake_at * track.timescale or (packet.keyframe and track.is_video):
+            if (
+                packet.dts >= self.wake_at * track.timescale
+                or (packet.keyframe and track.is_video)
+                or len(self._ring) * 2 > self.max_packets
+                or self._ring_bytes * 2 > self.max_bytes
+            ):
                 self._parked = None
                 trio.lowlevel.reschedule(task)
 

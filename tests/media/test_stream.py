@@ -298,3 +298,19 @@ async def test_a_reader_that_says_when_it_can_go_on_sleeps_until_then() -> None:
         hub.publish(video(63_000))
         hub.close()
     assert rounds[3:] == [[63_000]]
+
+
+async def test_a_sleeping_reader_wakes_before_its_ring_overflows() -> None:
+    hub = stream()
+    rounds: list[list[int]] = []
+    reader = hub.reader("packager", max_packets=10)
+    reader.wake_at = 1e9
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow, reader, rounds)
+        await trio.testing.wait_all_tasks_blocked()
+        for number in range(40):
+            hub.publish(video(number, keyframe=number == 0))
+            await trio.testing.wait_all_tasks_blocked()
+        hub.close()
+    assert [dts for packets in rounds for dts in packets] == [*range(40)]
+    assert reader.lapses == 0

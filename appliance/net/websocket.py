@@ -238,9 +238,7 @@ class WebSocketSession:
                     if self._ws.state is ConnectionState.REMOTE_CLOSING:
                         self._closed = True
                         await self._write(self._ws.send(event.response()))
-                    elif (
-                        self._ws.state is ConnectionState.OPEN
-                    ):  # A frame that is none: wsproto tells what to close with.
+                    else:  # The peer closes nothing: its frame was broken, and wsproto tells what to close with.
                         await self._close(event.code, "")
                     self._disconnect(event.code or _NO_STATUS, event.reason or "")
                     return

@@ -12,6 +12,9 @@ from appliance.media.track import Codec, MediaType, Track
 
 SEQUENCE_HEADER, TEMPORAL_DELIMITER, FRAME_HEADER, METADATA, FRAME, TILE_LIST, PADDING = 1, 2, 3, 5, 6, 8, 15
 
+#: More OBUs than this in one temporal unit are an attack, not video (there are 4096 tiles at most).
+MAX_UNITS = 8192
+
 _DROPPED = frozenset((TEMPORAL_DELIMITER, TILE_LIST, PADDING))
 
 
@@ -75,7 +78,9 @@ def _write_leb128(value: int) -> bytes:
 def _units(data: bytes) -> Iterator[tuple[int, int, int, int]]:
     """Each OBU as (type, where it begins, where its payload begins, where it ends). One without a size is the last."""
     position, end = 0, len(data)
-    while position < end:
+    for _ in range(MAX_UNITS):
+        if position >= end:
+            return
         start = position
         head = data[position]
         if head & 0x80:
@@ -90,6 +95,8 @@ def _units(data: bytes) -> Iterator[tuple[int, int, int, int]]:
             raise RemoteProtocolError("AV1 OBU points past the end of the temporal unit")
         yield head >> 3 & 15, start, position, stop
         position = stop
+    if position < end:
+        raise RemoteProtocolError(f"more than {MAX_UNITS} OBUs in one AV1 temporal unit")
 
 
 def parse_sequence_header(payload: bytes) -> SequenceHeader:
@@ -249,7 +256,7 @@ def canonical(payload: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
     frame of type KEY_FRAME, with its sequence header or without. Raises RemoteProtocolError.
     """
     kept: list[bytes] | None = None
-    headers: tuple[bytes, ...] = ()
+    headers: list[bytes] = []
     keyframe: bool | None = None
     for kind, start, body, stop in _units(payload):
         if kind in _DROPPED or not payload[start] & 2:
@@ -260,11 +267,11 @@ def canonical(payload: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
         elif kept is not None:
             kept.append(payload[start:stop])
         if kind == SEQUENCE_HEADER:
-            headers += (_with_size(payload, start, body, stop),)
+            headers.append(_with_size(payload, start, body, stop))
         elif keyframe is None and kind in (FRAME, FRAME_HEADER) and body < stop:
             # show_existing_frame 0, frame_type KEY_FRAME, show_frame 1
             keyframe = payload[body] & 0xF0 == 0x10
-    return payload if kept is None else b"".join(kept), bool(keyframe), headers
+    return payload if kept is None else b"".join(kept), bool(keyframe), tuple(headers)
 
 
 def track_from_config(track_id: int, config: bytes, timescale: int = 90_000, variant: str = "Video",

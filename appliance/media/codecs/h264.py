@@ -306,7 +306,7 @@ def updated_config(config: bytes, sets: Sequence[bytes]) -> bytes:
 def _merged(old: AvcConfig, sets: Iterable[bytes]) -> AvcConfig:
     sps, pps, extensions = (
         {_set_id(unit): unit for unit in group} for group in (old.sps, old.pps, old.sps_extensions))  # fmt: skip
-    for unit in sets:
+    for unit in nal.distinct(sets):
         kind = unit[0] & 31 if unit else 0
         if len(unit) > 0xFFFF:
             raise RemoteProtocolError("H.264 parameter set too long")

@@ -332,7 +332,7 @@ def updated_config(config: bytes, sets: Sequence[bytes]) -> bytes:
 
 def _merged(old: HevcConfig, sets: Iterable[bytes]) -> HevcConfig:
     vps, sps, pps = ({_set_id(unit): unit for unit in group} for group in (old.vps, old.sps, old.pps))
-    for unit in sets:
+    for unit in nal.distinct(sets):
         if len(unit) > 0xFFFF:
             raise RemoteProtocolError("H.265 parameter set too long")
         kind = _type(unit) if _layer(unit) == 0 else -1

@@ -8,14 +8,22 @@ from struct import Struct
 from appliance.errors import RemoteProtocolError
 
 START_CODE = b"\0\0\0\1"
+#: More units than this in one access unit are an attack, not video (the largest level has 600 slices).
+MAX_UNITS = 8192
+#: All ids of SPS and PPS, and some units that are neither.
+MAX_PARAMETER_SETS = 320
+
+_TOO_MANY = f"more than {MAX_UNITS} NAL units in one access unit"
 
 
 def split_annexb(data: bytes) -> list[bytes]:
     """The NAL units of an Annex B byte stream, without start codes and padding; empty ones are left out.
 
-    Raises RemoteProtocolError when anything but zeros comes before the first start code.
+    Raises RemoteProtocolError when anything but zeros comes before the first start code, and for too many units.
     """
-    head, *units = data.split(b"\0\0\1")
+    head, *units = data.split(b"\0\0\1", MAX_UNITS + 1)
+    if len(units) > MAX_UNITS:
+        raise RemoteProtocolError(_TOO_MANY)
     if head.strip(b"\0"):
         raise RemoteProtocolError("no start code at the beginning of an Annex B access unit")
     # A NAL unit never ends in a zero byte, so zeros at its end are padding or the long form of the next start code.
@@ -25,17 +33,21 @@ def split_annexb(data: bytes) -> list[bytes]:
 def split_prefixed(data: bytes, length_size: int = 4) -> list[bytes]:
     """The NAL units of a length-prefixed access unit; empty ones are left out.
 
-    ``length_size`` is 1, 2 or 4. Raises RemoteProtocolError when a length points past the end.
+    ``length_size`` is 1, 2 or 4. Raises RemoteProtocolError when a length points past the end, and for too many units.
     """
-    units = []
+    units: list[bytes] = []
     position, end = 0, len(data)
-    while position < end:
+    for _ in range(MAX_UNITS):
+        if position >= end:
+            return units
         start = position + length_size
         position = start + int.from_bytes(data[position:start], "big")
         if start > end or position > end:
             raise RemoteProtocolError("NAL unit length points past the end of the access unit")
         if position > start:
             units.append(data[start:position])
+    if position < end:
+        raise RemoteProtocolError(_TOO_MANY)
     return units
 
 
@@ -67,10 +79,19 @@ def prefixed_to_annexb(data: bytes, parameter_sets: Iterable[bytes] = ()) -> byt
     return join_annexb([*parameter_sets, *split_prefixed(data)])
 
 
+def distinct(units: Iterable[bytes]) -> list[bytes]:
+    """``units`` without doubles, in order. Raises RemoteProtocolError for more parameter sets than a stream can have."""
+    kept = list(dict.fromkeys(units))
+    if len(kept) > MAX_PARAMETER_SETS:
+        raise RemoteProtocolError("too many parameter sets in one access unit")
+    return kept
+
+
 #: What a table for ``canonical`` says of a NAL unit by the first byte of its header.
 KEEP, KEY, DROP, COLLECT = 0, 1, 2, 4
 
 _HEAD = Struct(">IB").unpack_from
+_EACH_UNIT = range(MAX_UNITS)
 
 
 def canonical(payload: bytes, length_size: int, kinds: bytes) -> tuple[bytes, bool, tuple[bytes, ...]]:
@@ -83,7 +104,9 @@ def canonical(payload: bytes, length_size: int, kinds: bytes) -> tuple[bytes, bo
         return canonical_units(split_prefixed(payload, length_size), kinds)
     seen = position = 0
     last = len(payload) - 4
-    while position < last:
+    for _ in _EACH_UNIT:
+        if position >= last:
+            break
         size, head = _HEAD(payload, position)
         kind = kinds[head] if size else DROP
         if kind > KEY:
@@ -91,7 +114,7 @@ def canonical(payload: bytes, length_size: int, kinds: bytes) -> tuple[bytes, bo
         seen |= kind
         position += size + 4
     if position != last + 4:
-        # An empty unit or rubbish at the end; splitting tells which.
+        # An empty unit or rubbish at the end, or too many units; splitting tells which.
         return canonical_units(split_prefixed(payload), kinds)
     return payload, seen != 0, ()
 

@@ -81,6 +81,11 @@ def test_in_band_sequence_headers_change_the_configuration_only_when_they_differ
     assert av1.updated_config(CONFIGS[0], (CONFIGS[1][4:],)) == CONFIGS[1]
 
 
+def test_floods_of_units_are_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="more than 8192"):
+        av1.canonical(SEQUENCE * 9000)
+
+
 @pytest.mark.parametrize("unit", [b"\x80", b"\x32", b"\x32\x05x", b"\x32" + b"\xff" * 9, b"\x36"])
 def test_broken_units_are_refused(unit: bytes) -> None:
     with pytest.raises(RemoteProtocolError):

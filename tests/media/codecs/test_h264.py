@@ -100,6 +100,21 @@ def test_empty_units_are_dropped_and_lengths_beyond_the_end_refused() -> None:
             h264.canonical(broken)
 
 
+@pytest.mark.parametrize("unit", [b"", SLICE, SPS], ids=["empty", "slices", "parameter sets"])
+def test_floods_of_units_are_refused(unit: bytes) -> None:
+    with pytest.raises(RemoteProtocolError, match="more than 8192"):
+        h264.canonical(nal.join_prefixed([unit] * 9000))
+    if unit:
+        with pytest.raises(RemoteProtocolError, match="more than 8192"):
+            h264.canonical_annexb(nal.join_annexb([unit] * 9000))
+        assert h264.canonical(nal.join_prefixed([SLICE] * 8192))[0] == nal.join_prefixed([SLICE] * 8192)
+
+
+def test_floods_of_parameter_sets_are_refused() -> None:
+    with pytest.raises(RemoteProtocolError, match="too many parameter sets"):
+        h264.updated_config(H264[0].config, [PPS + bytes((number // 250 + 1, number % 250 + 1)) for number in range(900)])
+
+
 def test_in_band_parameter_sets_change_the_configuration_only_when_they_differ() -> None:
     config, other = H264[0].config, h264.AvcConfig.parse(H264[2].config)
     assert h264.updated_config(config, [SPS, PPS]) is config

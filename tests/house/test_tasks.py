@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
@@ -11,6 +12,12 @@ from tests.house.tree import Module, parse, product_modules, within
 
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
+    "appliance.cli.run": "hears signals beside the engine",
+    "appliance.net.http2": "a task a stream",
+    "appliance.net.http_server": "accepts, and sweeps its connections",
+    "appliance.net.tcp_server": "a task a connection",
+    "appliance.net.websocket": "reads ahead beside the handler",
+    "appliance.providers.rtmp.provider": "a task a listener",
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
@@ -21,6 +28,9 @@ OWN_THREADS: Mapping[str, str] = {
     "appliance.transcoder.worker.__main__": "the worker process: one thread feeds, one writes to the engine",
     "appliance.transcoder.worker.video": "the worker process: one thread a video encoder",
 }
+
+#: Where reset is a verb of the protocol: RST_STREAM, a TCP reset.
+PROTOCOL_RESETS = ("appliance.net.http2", "appliance.net.transport")
 
 Finding = tuple[int, str]
 
@@ -94,11 +104,14 @@ def unowned_tasks(module: Module) -> Iterator[Finding]:
             continue
         if node.attr == "spawn_system_task":
             yield node.lineno, "a task that belongs to nobody"
-        if node.attr == "start_soon" and module.name not in OWN_NURSERIES:
-            yield node.lineno, "start_soon: give the supervisor a child, or list this module as the owner of a nursery"
+        starts = node.attr == "start_soon" or (node.attr == "start" and ast.unparse(node.value).endswith("nursery"))
+        if starts and module.name not in OWN_NURSERIES:
+            yield node.lineno, f"{node.attr}: give the supervisor a child, or list this module as a nursery's owner"
 
 
 def reset_methods(module: Module) -> Iterator[Finding]:
+    if module.name in PROTOCOL_RESETS:
+        return
     for node in ast.walk(module.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.strip("_") == "reset":
             yield node.lineno, "reset: a restart makes a new object"
@@ -125,7 +138,7 @@ def test_rule_is_kept(rule: Callable[[Module], Iterator[Finding]]) -> None:
 @pytest.mark.parametrize("listed", [*OWN_NURSERIES, *OWN_THREADS])
 def test_the_lists_name_modules_that_need_it(listed: str) -> None:
     source = ast.unparse(product_modules()[listed].tree)
-    assert ".start_soon" in source if listed in OWN_NURSERIES else "Thread(" in source
+    assert re.search(r"\.start_soon\b|nursery\.start\b" if listed in OWN_NURSERIES else r"Thread\(", source)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +159,8 @@ def test_the_lists_name_modules_that_need_it(listed: str) -> None:
         (asyncio_outside_the_console, "def f():\n    from asyncio import run", 1),
         (unowned_tasks, "nursery.start_soon(f)", 1),
         (unowned_tasks, "start = nursery.start_soon", 1),
+        (unowned_tasks, "await_it = self._nursery.start(f)", 1),
+        (unowned_tasks, "engine.start()", 0),
         (unowned_tasks, "trio.lowlevel.spawn_system_task(f)", 1),
         (reset_methods, "class A:\n def reset(self): ...", 1),
         (reset_methods, "class A:\n def _reset(self): ...", 1),

@@ -80,7 +80,7 @@ def prefixed_to_annexb(data: bytes, parameter_sets: Iterable[bytes] = ()) -> byt
 
 
 def distinct(units: Iterable[bytes]) -> list[bytes]:
-    """``units`` without doubles, in order. Raises RemoteProtocolError for more parameter sets than a stream can have."""
+    """``units`` without doubles, in order. Raises RemoteProtocolError for more than a stream can have."""
     kept = list(dict.fromkeys(units))
     if len(kept) > MAX_PARAMETER_SETS:
         raise RemoteProtocolError("too many parameter sets in one access unit")

@@ -112,7 +112,7 @@ def test_floods_of_units_are_refused(unit: bytes) -> None:
 
 def test_floods_of_parameter_sets_are_refused() -> None:
     with pytest.raises(RemoteProtocolError, match="too many parameter sets"):
-        h264.updated_config(H264[0].config, [PPS + bytes((number // 250 + 1, number % 250 + 1)) for number in range(900)])
+        h264.updated_config(H264[0].config, [PPS + (number + 256).to_bytes(2, "big") for number in range(900)])
 
 
 def test_in_band_parameter_sets_change_the_configuration_only_when_they_differ() -> None:

@@ -350,7 +350,9 @@ class Supervisor:
 
     def _report(self, child: Child, life: _Life) -> None:
         text = life.hung or (_text(life.fault) if life.fault else "ended by itself")
-        traceback = life.fault if text != child.last_fault else None
+        # A fault that we raise on purpose says all that there is to know; any other one needs its traceback, once.
+        unexpected = not isinstance(life.fault, KilnError)
+        traceback = life.fault if unexpected and text != child.last_fault else None
         child._repeats(logging.ERROR, "child failed child=%s fault=%s", child.path, text, exc_info=traceback)
         child.last_fault = text
         life.fault = None  # its traceback keeps the objects of the ended life alive

@@ -181,8 +181,14 @@ class Engine:
         self.supervisor.add(ChildSpec(name=f"http:{name}", start=start, order=10))
 
     def _bind(self, name: str, listeners: Sequence[Listener]) -> None:
+        """Raises KilnError, and an alarm stands until a later try has the port."""
         try:
             bind_listeners(listeners)
+        except KilnError as error:
+            self.alarms[f"port:{name}"] = f"{error}. {error.hint}"
+            raise
+        else:
+            self.alarms.pop(f"port:{name}", None)
             self._note_bound(name, listeners)
         finally:
             self._note_attempt(name)

@@ -16,11 +16,27 @@ from appliance.settings import models
 from appliance.settings.schema import Raw
 
 
+class PlannedTrackView(Protocol):
+    """What a track of an output stream is meant to be; ``encode`` is None for one that is passed on."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def encode(self) -> models.VideoEncode | models.AudioEncode | models.ImageEncode | None: ...
+
+
+class PlanView(Protocol):
+    @property
+    def tracks(self) -> Sequence[PlannedTrackView]: ...
+
+
 class OutputView(Protocol):
     """An output stream; ``output`` is None until all its tracks are known. ``measured`` is by track id."""
 
     @property
     def name(self) -> str: ...
+    @property
+    def plan(self) -> PlanView: ...
     @property
     def output(self) -> OutputStream | None: ...
     @property

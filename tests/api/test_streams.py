@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from appliance.api.ome.stream_resource import api_time
+from appliance.api.ome.stream_resource import api_time, configured_interval
 from appliance.media.contracts import Source
+from appliance.media.track import Codec, MediaType, Track
+from appliance.settings import models
 from tests.api.box import SECOND, open_box
 
 
@@ -86,6 +88,18 @@ async def test_no_text_is_empty(tmp_path: Path) -> None:
         answer = await box.ask("GET", "/v1/vhosts/default/apps/bypass/streams/cam")
     assert "sourceUrl" not in answer.json()["response"]["input"]
     assert ':""' not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("bypass", "kind", "interval", "frames"),
+    [(False, "frame", 60, 60.0), (False, "time", 2000, 50.0), (False, "Time", 1000, 25.0), (False, "frame", 0, 0.0),
+     (True, "frame", 60, 0.0)],
+)  # fmt: skip
+def test_configured_key_frame_interval(bypass: bool, kind: str, interval: int, frames: float) -> None:
+    track = Track(id=0, media=MediaType.VIDEO, codec=Codec.H264, timescale=90_000, frame_rate=25.0, bypass=bypass)
+    encode = models.VideoEncode(codec="h264", bitrate=1, key_frame_interval=interval, key_frame_interval_type=kind)
+    assert configured_interval(track, encode) == frames
+    assert configured_interval(track, None) == 0.0
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 678, 999])

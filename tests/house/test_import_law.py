@@ -35,7 +35,7 @@ LOOP_AND_SOCKETS = ("trio", "socket", "asyncio", "select", "ssl", "threading", "
 MAY_PARK = {"appliance.media.stream": ("trio",)}
 
 #: Not on the way from the command to the first answer of the API.
-HEAVY = ("av", "numpy", "textual", "asyncio", "pytest", "httpx._main", "cryptography.x509")
+HEAVY = ("av", "numpy", "textual", "asyncio", "httpx", "starlette", "cryptography.x509")
 
 
 def floor_of(name: str) -> int:

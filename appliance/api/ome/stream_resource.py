@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from appliance.api.view import InputView, OutputView
+from appliance.api.view import InputView, OutputView, PlannedTrackView
 from appliance.media.contracts import OutputStream, Playlist
 from appliance.media.measure import Measured
 from appliance.media.playlists import default_playlist
@@ -21,7 +21,7 @@ def stream_resource(stream: InputView) -> dict[str, Any]:
     source: dict[str, Any] = {"createdTime": api_time(stream.created_wall), "sourceType": stream.source.kind}
     if stream.source.url:
         source["sourceUrl"] = stream.source.url
-    source["tracks"] = _tracks(stream.tracks, stream.measured, passed_on=False)
+    source["tracks"] = _tracks(stream.tracks, stream.measured, None)
     outputs = stream.outputs.by_name.values() if stream.outputs else ()
     return {
         "input": source,
@@ -57,7 +57,7 @@ def _output(view: OutputView, output: OutputStream) -> dict[str, Any]:
     return {
         "name": view.name,
         "playlists": [_playlist(each) for each in playlists_of(output)],
-        "tracks": _tracks(output.stream.tracks.values(), view.measured, passed_on=True),
+        "tracks": _tracks(output.stream.tracks.values(), view.measured, view.plan.tracks),
     }
 
 
@@ -82,22 +82,34 @@ def _playlist(playlist: Playlist) -> dict[str, Any]:
     }
 
 
-def _tracks(tracks: Iterable[Track], measured: Mapping[int, Measured], *, passed_on: bool) -> list[dict[str, Any]]:
-    """``passed_on`` False is an input: what comes in has not passed by any encoder."""
-    ordered = sorted(tracks, key=lambda track: track.id)
-    return [_track(track, measured.get(track.id) or Measured(track), passed_on and track.bypass) for track in ordered]
+def _tracks(
+    tracks: Iterable[Track], measured: Mapping[int, Measured], planned: Sequence[PlannedTrackView] | None
+) -> list[dict[str, Any]]:
+    """``planned`` None is an input: what comes in has not passed by any encoder."""
+    encodes = {each.id: each.encode for each in planned or ()}
+    shown_tracks = []
+    for track in sorted(tracks, key=lambda track: track.id):
+        figures = measured.get(track.id) or Measured(track)
+        bypass = planned is not None and track.bypass
+        shown: dict[str, Any] = {"id": track.id, "name": track.variant or str(track.media), "type": track.media}
+        if track.media is MediaType.VIDEO:
+            shown["video"] = _video(track, figures, bypass, configured_interval(track, encodes.get(track.id)))
+        elif track.media is MediaType.AUDIO:
+            shown["audio"] = _audio(track, figures, bypass)
+        shown_tracks.append(shown)
+    return shown_tracks
 
 
-def _track(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
-    shown: dict[str, Any] = {"id": track.id, "name": track.variant or str(track.media), "type": track.media}
-    if track.media is MediaType.VIDEO:
-        shown["video"] = _video(track, measured, bypass)
-    elif track.media is MediaType.AUDIO:
-        shown["audio"] = _audio(track, measured, bypass)
-    return shown
+def configured_interval(track: Track, encode: object) -> float:
+    """Frames from key frame to key frame as configured, 0.0 where nothing is."""
+    if track.bypass or not isinstance(encode, models.VideoEncode):
+        return 0.0
+    if encode.key_frame_interval_type.lower() == "time":
+        return encode.key_frame_interval * track.frame_rate / 1000
+    return float(encode.key_frame_interval)
 
 
-def _video(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
+def _video(track: Track, measured: Measured, bypass: bool, wanted_interval: float) -> dict[str, Any]:
     bitrate = measured.bitrate_avg
     frame_rate = measured.framerate_avg
     interval = measured.key_frame_interval_avg
@@ -115,9 +127,9 @@ def _video(track: Track, measured: Measured, bypass: bool) -> dict[str, Any]:
         "framerateLatest": measured.framerate_latest,
         "hasBframes": track.has_b_frames or measured.reordered,
         "height": track.height,
-        "keyFrameInterval": interval,
+        "keyFrameInterval": wanted_interval or interval,
         "keyFrameIntervalAvg": interval,
-        "keyFrameIntervalConf": 0.0,
+        "keyFrameIntervalConf": wanted_interval,
         "keyFrameIntervalLatest": measured.key_frame_interval_latest,
         "maxHeight": track.height,
         "maxWidth": track.width,

@@ -89,7 +89,10 @@ class RawSource(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse(url: str) -> RawSource:
     """Read a raw source's URL. Raises ConfigError with the reason; unknown parameters are errors."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"not a capture URL: {url!r}: {error}") from None
     reader = _READERS.get(parts.scheme.lower())
     if reader is None:
         raise ConfigError(f"not a capture URL: {url!r}", hint="pattern://, v4l2:// or alsa://")

@@ -10,12 +10,11 @@ from appliance.media.clock import NANOSECONDS
 from appliance.transcoder.sources import AUDIO_TRACK, VIDEO_TRACK, RawSource, parse
 from appliance.transcoder.spec import VIDEO_TIMESCALE
 from appliance.transcoder.worker.graph import Graph
+from appliance.transcoder.worker.patience import Patience
 from appliance.transcoder.worker.pattern import PatternPicture, PatternSound
 from appliance.transcoder.worker.video import ReportFault
 
-#: A picture that is later than this (or than three frames) is left out, so that lateness never piles up.
-LATE_NS = 120_000_000
-#: The same for sound, which costs next to nothing to catch up with.
+#: Sound costs next to nothing to catch up with; what is later than this is left out.
 LATE_SOUND_NS = 1_000_000_000
 SOUND_SAMPLES = 1024
 
@@ -48,6 +47,7 @@ class PatternSource:
         self._source = source
         self._epoch = epoch
         self._graph = graph
+        self._patience = Patience()
         self._stopped = threading.Event()
         if source.width:
             graph.add_video_input(VIDEO_TRACK, source.frame_rate, 0)
@@ -85,7 +85,9 @@ class PatternSource:
         """Make the picture of ``step`` (or, when that is long past, of the newest step); gives the next step."""
         now = time.monotonic_ns()
         late = now - slots.due(step)
-        if late > max(LATE_NS, 3 * (slots.due(1) - slots.due(0))):
+        if late > max(self._patience.limit(now), 3 * (slots.due(1) - slots.due(0))):
+            # Lateness never piles up: on with the newest step.
+            self._patience.lost(now)
             newest = slots.next_after(now) - 1
             self.late += newest - step
             step = newest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -35,6 +36,9 @@ _DECODERS = {
 _ONE_THREAD_PIXELS = 1920 * 1080 * 75
 #: A decoder that refused this many packets in a row is thrown away for a new one.
 _REFUSALS = 30
+#: How far decoding may fall behind the input for slow encoders, and how long there is no waiting once it has.
+PATIENCE_NS = 1_000_000_000
+LOST_PATIENCE_NS = 5_000_000_000
 
 
 class TrackDecoder:
@@ -98,6 +102,24 @@ class TrackDecoder:
         self._waiting_key = self.track.is_video
 
 
+class BurstPatience:
+    """Tells a burst of input, which encoders may take their time for, from an input that is too much for them."""
+
+    def __init__(self) -> None:
+        self._least: int | None = None
+        self._lost_at = -LOST_PATIENCE_NS
+
+    def left(self, now: int, media_time: int) -> int:
+        """How long (ns) to wait for the encoders with a packet whose dts is ``media_time``; 0 when that is over."""
+        delay = now - media_time
+        if self._least is None or delay < self._least:
+            self._least = delay
+        left = PATIENCE_NS - (delay - self._least)
+        if left <= 0:
+            self._lost_at = now
+        return max(0, left) if now - self._lost_at > LOST_PATIENCE_NS else 0
+
+
 class PacketSource:
     """Reads packets from the media socket and feeds the graph, in one thread (`run`)."""
 
@@ -116,6 +138,7 @@ class PacketSource:
         self._fault = fault
         self._decoders: dict[int, TrackDecoder | None] = {}
         self._past_errors = 0
+        self._patience = BurstPatience()
 
     @property
     def decode_errors(self) -> int:
@@ -162,8 +185,13 @@ class PacketSource:
     def _packet(self, packet: MediaFrame) -> None:
         decoder = self._decoders.get(packet.track)
         if decoder is not None:
+            at = packet.dts * NANOSECONDS // decoder.track.timescale
+            if decoder.track.is_video:
+                left = self._patience.left(time.monotonic_ns(), at)
+                if left:
+                    self._graph.wait_for_room(packet.track, time.monotonic() + left / NANOSECONDS)
             self._frames(decoder.track, decoder.decode(packet))
-            self.consumed_ns = max(self.consumed_ns, packet.dts * NANOSECONDS // decoder.track.timescale)
+            self.consumed_ns = max(self.consumed_ns, at)
         self.consumed_bytes += len(packet.payload)
         self.consumed_packets += 1
 
@@ -173,8 +201,8 @@ class PacketSource:
                 continue
             self.frames += track.is_video
             if isinstance(frame, VideoFrame):
-                time = ticks(frame.pts, frame.time_base)
-                if time * NANOSECONDS >= self._emit_from * VIDEO_TIMESCALE:
-                    self._graph.video_frame(track.id, frame, time)
+                at = ticks(frame.pts, frame.time_base)
+                if at * NANOSECONDS >= self._emit_from * VIDEO_TIMESCALE:
+                    self._graph.video_frame(track.id, frame, at)
             elif frame.pts * frame.time_base * NANOSECONDS >= self._emit_from:
                 self._graph.audio_frame(track.id, frame)

@@ -74,6 +74,13 @@ class Graph:
         with self._lock:
             self._inputs[input_id].frame(frame, time)
 
+    def wait_for_room(self, input_id: int, until: float) -> None:
+        """Wait for the encoders of an input to work off a burst, up to the monotonic second ``until``."""
+        source = self._inputs.get(input_id)
+        for rendition in list(source.renditions) if source else ():
+            if rendition.spec.kind == "video":
+                rendition.wait_for_room(until)
+
     def video_lapse(self, input_id: int) -> None:
         """Frames were left out here on purpose."""
         with self._lock:

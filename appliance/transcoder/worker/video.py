@@ -21,6 +21,7 @@ from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSp
 from appliance.transcoder.worker.bitstream import Canonical
 from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
 from appliance.transcoder.worker.outbox import Outbox
+from appliance.transcoder.worker.patience import Patience
 from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format
 
 if TYPE_CHECKING:
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
     from av.video.codeccontext import VideoCodecContext
 
 #: Raw frames that may wait for one encoder: this many, or fewer when they are large.
-QUEUE_FRAMES = 8
-QUEUE_BYTES = 48 * 1024 * 1024
+QUEUE_FRAMES = 32
+QUEUE_BYTES = 64 * 1024 * 1024
 QUEUE_MINIMUM = 3
-#: One that waited longer than this is left out, so that an encoder that can't keep up is still not late.
-WAIT_NS = 400_000_000
 #: Automatic SkipFrames: look at the load this often, and grow by one when frames were lost.
 SKIP_LOOK_NS = 1_000_000_000
 SKIP_CALM_NS = 5_000_000_000
@@ -111,6 +110,7 @@ class VideoRendition:
         self._failed = False
         self._slots: FrameSlots | None = None
         self._last_frame: VideoFrame | None = None
+        self._patience = Patience()
         self._key_pending = True
         self._forced_until: int | None = None
         self._skip = spec.skip_frames
@@ -190,7 +190,7 @@ class VideoRendition:
     def _put(self, work: _Work) -> None:
         with self._changed:
             if len(self._queue) >= self._limit(work.frame):
-                self._dropped += 1
+                self._lose(work.since)
                 if not work.keyframe:
                     return
                 # A key frame belongs on its tick: a newer frame that no key frame needs makes room.
@@ -198,7 +198,7 @@ class VideoRendition:
             self._queue.append(work)
             if work.keyframe:
                 self._key_pending = False
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _adapt_skip(self, slots: FrameSlots) -> None:
         now = time.monotonic_ns()
@@ -284,18 +284,34 @@ class VideoRendition:
             self.busy_since = None
         self._finish()
 
+    def wait_for_room(self, until: float) -> None:
+        """Let the encoder catch up with a burst: returns when half its queue is free, or at the monotonic ``until``."""
+        with self._changed:
+            while not self._failed and self._queue and len(self._queue) * 2 > self._limit(self._queue[0].frame):
+                left = until - time.monotonic()
+                if left <= 0:
+                    return
+                self._changed.wait(left)
+
     def _next(self) -> _Work:
+        self._changed.notify_all()
         work = self._queue.popleft()
-        too_old = time.monotonic_ns() - WAIT_NS
+        now = time.monotonic_ns()
+        too_old = now - self._patience.limit(now)
         while self._queue and work.since < too_old and not work.keyframe:
-            self._dropped += 1
+            self._lose(now)
             work = self._queue.popleft()
         return work
+
+    def _lose(self, now: int) -> None:
+        self._dropped += 1
+        self._patience.lost(now)
 
     def _give_up(self) -> None:
         with self._changed:
             self._failed = True
             self._queue.clear()
+            self._changed.notify_all()
         self._last_frame = None
         self.busy_since = None
 

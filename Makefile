@@ -49,7 +49,8 @@ lint: $(VENV)/.test-installed
 system-packages:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools npm nodejs
+		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools \
+		$(if $(shell command -v npm),,npm nodejs)
 
 # Both locks: one set of versions for Python 3.11 to 3.13 on x86-64 and arm64, hashes, no index address.
 lock:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from appliance.engine.input_stream import InputStream
-from appliance.engine.outputs import Output
+from appliance.engine.input_stream import InputStream, LiveOutput
 from appliance.engine.services import Services
 from appliance.engine.stream_set import StreamSet
 from appliance.errors import Forbidden, NameTaken
@@ -60,7 +59,7 @@ class Application:
         self.inputs[name] = opened
         return opened
 
-    def output(self, name: str) -> Output | None:
+    def output(self, name: str) -> LiveOutput | None:
         """The live output stream of that name (its hub may not exist yet)."""
         for each in self.inputs.values():
             if each.outputs is not None:

@@ -62,7 +62,8 @@ class Bound:
 
 
 class Engine:
-    """``settings`` is the whole Server.xml, ``raw`` the same as written; ``state`` the folder with store, token, keys and recordings."""
+    """``settings`` is the whole Server.xml, ``raw`` the same as written; ``state`` the folder with store, token, keys
+    and recordings."""
 
     def __init__(
         self, settings: models.Server, raw: Raw, *, state: Path, store: Store, token: AccessToken,

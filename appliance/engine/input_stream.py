@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
+from appliance.engine.profiles import PlannedOutput
 from appliance.media.clock import Clock
-from appliance.media.contracts import Source
+from appliance.media.contracts import OutputStream, Source
 from appliance.media.measure import Measured
 from appliance.media.packet import Packet
 from appliance.media.stream import Stream
 from appliance.media.timeline import Timeline
 from appliance.media.track import Track
-
-if TYPE_CHECKING:
-    from appliance.engine.stream_set import StreamSet
+from appliance.transcoder.client import Transcoder
 
 log = logging.getLogger("kiln.input")
 
-MakeOutputs = Callable[["InputStream"], "StreamSet"]
+
+class LiveOutput(Protocol):
+    """One output stream of an input; ``output`` is None until all its tracks are known. ``measured`` by track id."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def plan(self) -> PlannedOutput: ...
+    @property
+    def output(self) -> OutputStream | None: ...
+    @property
+    def measured(self) -> Mapping[int, Measured]: ...
+
+
+class LiveOutputs(Protocol):
+    """All output streams of an input."""
+
+    @property
+    def by_name(self) -> Mapping[str, LiveOutput]: ...
+    @property
+    def transcoder(self) -> Transcoder | None: ...
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+
+MakeOutputs = Callable[["InputStream"], LiveOutputs]
 
 
 class InputStream:
@@ -39,7 +63,7 @@ class InputStream:
         self.clock = clock
         self.created_wall = clock.wall()
         self.last_packet = clock.monotonic()
-        self.outputs: StreamSet | None = None
+        self.outputs: LiveOutputs | None = None
         self.measured: dict[int, Measured] = {}
         self._make_outputs = make_outputs
         self._on_close = on_close

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from appliance.engine.input_stream import InputStream
 from appliance.engine.profiles import PlannedOutput, PlannedTrack
 from appliance.media.contracts import OutputStream
 from appliance.media.measure import Measured
@@ -15,9 +15,6 @@ from appliance.media.packet import Packet
 from appliance.media.playlists import resolve_playlists
 from appliance.media.stream import Stream
 from appliance.media.track import Track
-
-if TYPE_CHECKING:
-    from appliance.engine.input_stream import InputStream
 
 log = logging.getLogger("kiln.output")
 

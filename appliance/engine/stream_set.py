@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 import trio
 
+from appliance.engine.input_stream import InputStream
 from appliance.engine.outputs import Output
 from appliance.engine.profiles import plan_outputs
 from appliance.engine.renditions import RenditionTable
@@ -17,9 +17,6 @@ from appliance.media.contracts import Progress
 from appliance.settings import models
 from appliance.supervisor import ChildSpec, Restart
 from appliance.transcoder.client import Transcoder
-
-if TYPE_CHECKING:
-    from appliance.engine.input_stream import InputStream
 
 log = logging.getLogger("kiln.output")
 

@@ -17,7 +17,7 @@ from types import MappingProxyType, TracebackType
 import trio
 
 from appliance.child_spec import Alarm, ChildSpec, Excess, Intensity, Progress, Restart, State, Strategy
-from appliance.errors import KilnError
+from appliance.errors import KilnError, Unavailable
 from appliance.logs import RateLimited
 
 __all__ = [
@@ -196,9 +196,9 @@ class Supervisor:
 
     def add(self, spec: ChildSpec) -> Child:
         """Start a child (at once, or when the supervisor starts). Raises ValueError when the name is in use and
-        RuntimeError after the stop has begun."""
+        Unavailable after the stop has begun."""
         if self._stopping:
-            raise RuntimeError(f"supervisor {self.path} is stopping: no new child {spec.name}")
+            raise Unavailable(f"supervisor {self.path} is stopping: no new child {spec.name}")
         if spec.name in self._children:
             raise ValueError(f"supervisor {self.path} has a child {spec.name} already")
         child = Child(spec, f"{self.path}/{spec.name}")

@@ -43,7 +43,7 @@ function row(stream, root) {
   const last = line.appendChild(make("td"));
   if (stream.playlists.length) {
     const url = `${root}${stream.path}/${stream.playlists[0]}`;
-    const button = make("button", playing === url ? "Stop" : "Play", { onclick: () => play(url, stream.name) });
+    const button = make("button", playing === url ? "Stop" : "Play", { onclick: () => (play(url, stream.name), look()) });
     button.setAttribute("aria-pressed", String(playing === url));
     last.append(button);
   }

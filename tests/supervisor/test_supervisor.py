@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from appliance.errors import Unavailable
 from appliance.supervisor import (
     Alarm,
     ChildSpec,
@@ -290,7 +291,7 @@ async def test_ordered_stop(autojump_clock: MockClock) -> None:
         ("capture", 2.6),
     ]
     assert not supervisor.children
-    with pytest.raises(RuntimeError, match="stopping"):
+    with pytest.raises(Unavailable, match="stopping"):
         supervisor.add(ChildSpec(name="late", start=forever))
 
 

@@ -45,6 +45,8 @@ _WINDOW_SPREAD = Fraction(13, 10_000)
 #: What one miss of the grid costs, in frames of grace, and how much is too much.
 _MISS_COST = 240
 _MISS_LIMIT = 600
+#: So many frames in a row as they were due, and a frame's duration is given before the next one comes.
+_SURE = 8
 _NEVER = -(1 << 80)
 
 _SAMPLES = {Codec.AAC: 1024, Codec.MP3: 1152, Codec.MP2: 1152, Codec.AC3: 1536}
@@ -86,8 +88,9 @@ class _Lane:
 
     __slots__ = (
         "ahead", "audio", "base", "behind", "den", "drift", "due", "far", "frame", "gap", "heat", "index", "length",
-        "num", "offset", "out", "pts_tolerance", "scale", "segment", "shift", "slack", "source", "stuck_at",
-        "stuck_since", "tolerance", "top", "track", "video", "widest", "window", "wrap", "wrap_bits",
+        "num", "offset", "out", "pts_tolerance", "scale", "segment", "shift", "skip_at", "skipped", "skips", "slack",
+        "source", "stuck_at", "stuck_since", "sure_from", "tolerance", "top", "track", "video", "widest", "window",
+        "wrap", "wrap_bits",
     )  # fmt: skip
 
     def __init__(self, track: Track) -> None:
@@ -101,7 +104,9 @@ class _Lane:
         # Nothing is between these: the first packet always asks for its segment.
         self.ahead, self.behind = -1, 1
         self.due = _NEVER
-        self.base = self.index = self.heat = 0
+        self.base = self.index = self.heat = self.sure_from = 0
+        self.skip_at = _NEVER
+        self.skipped = self.skips = 0
         self.drift = 0.0
         self.window: list[int] = []
         self.stuck_at = _NEVER
@@ -135,7 +140,7 @@ class _Lane:
         self.drift = 0.0
         self.heat = 0
         if self.video and self.num:
-            self.base, self.index, self.due = at, 0, at
+            self.base, self.index, self.due, self.sure_from = at, 0, at, _SURE
         else:
             self.due = _NEVER
 
@@ -181,9 +186,9 @@ class Timeline:
         """Stream times ``(pts, dts, duration)`` for source times, all in ticks of ``track.timescale``.
 
         ``dts`` increases within a track and is at least 0, ``pts`` is at least ``dts``; the first packet of the stream
-        has DTS zero. ``duration`` is 0 where neither the source nor a constant rate tells it. ``wrap_bits``: the
-        source's counter wraps: 33 bits of 90 kHz (MPEG-TS), 32 bits of milliseconds (RTMP), any other number of bits in
-        ticks of the track; 0: it doesn't. Never raises, whatever the numbers are.
+        has DTS zero. ``duration`` is 0 where neither the source nor a rate that proved constant tells it.
+        ``wrap_bits``: the source's counter wraps: 33 bits of 90 kHz (MPEG-TS), 32 bits of milliseconds (RTMP), any
+        other number of bits in ticks of the track; 0: it doesn't. Never raises, whatever the numbers are.
         """
         lane = self._lanes.get(track.id)
         if lane is None or lane.track is not track:
@@ -216,7 +221,8 @@ class Timeline:
         if lane.num:
             lane.index += 1
             lane.due = due = lane.base + lane.index * lane.num // lane.den
-            lane.length = duration = due - out if due > out else 1
+            lane.length = length = due - out if due > out else 1
+            duration = length if lane.index > lane.sure_from else duration if 0 < duration <= lane.far else 0
         elif lane.audio and duration:
             lane.due = out + duration
             if duration != lane.length:
@@ -406,15 +412,28 @@ class Timeline:
         index = ((time - lane.base) * 2 * lane.den + lane.num) // (2 * lane.num)
         exact = lane.base + index * lane.num // lane.den
         if -lane.tolerance <= time - exact <= lane.tolerance:
+            self._skip(lane, index - lane.index, exact)
             lane.index = index
+            lane.sure_from = index + _SURE
             return exact
         self.mended.regrids += 1
         lane.heat = max(0, lane.heat - abs(index)) + _MISS_COST
         if lane.heat > _MISS_LIMIT:
             lane.num, lane.due, lane.heat, lane.window = 0, _NEVER, 0, [time]
         else:
-            lane.base, lane.index = time, 0
+            lane.base, lane.index, lane.sure_from = time, 0, _SURE
         return time
+
+    def _skip(self, lane: _Lane, skipped: int, at: int) -> None:
+        """``skipped`` frames are missing. When it's the same number every time, the rate was told too high."""
+        if skipped > 0 and lane.skipped == skipped and lane.skip_at == lane.out:
+            lane.skips += 1
+            if lane.skips >= _SURE and lane.num * (skipped + 1) <= lane.scale * lane.den:
+                lane.num *= skipped + 1
+                lane.base, lane.skips = at - (lane.index + skipped) * lane.num // lane.den, 0
+        else:
+            lane.skipped, lane.skips = skipped, 1
+        lane.skip_at = at
 
     def _sound_off_grid(self, lane: _Lane, time: int) -> int:
         if lane.due == _NEVER:
@@ -445,6 +464,7 @@ class Timeline:
             lane.num, lane.den = period.numerator, period.denominator
             lane.index = ((times[-1] - lane.base) * 2 * lane.den + lane.num) // (2 * lane.num)
             lane.heat = 0
+            lane.sure_from = lane.index
 
 
 def grid_period(rate: float, scale: int) -> Fraction | None:

@@ -81,7 +81,8 @@ def test_a_known_rate_comes_out_exact_from_the_first_frame(name: str, rounding: 
         bench.send(track, source[-1])
     assert bench.dts(track) == [number * SECOND * rate.denominator // rate.numerator for number in range(1500)]
     assert max(abs(out - given) for out, given in zip(bench.dts(track), source, strict=True)) <= 135
-    assert {duration for *_, duration in bench.out[0]} == spacing(bench.dts(track))
+    assert {duration for *_, duration in bench.out[0][:8]} == {0}
+    assert {duration for *_, duration in bench.out[0][8:]} == spacing(bench.dts(track))
     assert bench.timeline.mended.regrids == 0
 
 
@@ -156,6 +157,32 @@ def test_a_wrongly_told_rate_is_given_up_and_the_true_one_found() -> None:
         bench.send(track, given_dts)
     assert spacing(bench.dts(track)[-1000:]) == {3003}
     assert max(abs(out - given) for out, given in zip(bench.dts(track), source, strict=True)) <= 180
+
+
+@pytest.mark.parametrize(("told", "true"), [("60", "30"), ("50", "25"), ("59.94", "29.97"), ("60", "15"), ("24", "24")])
+def test_a_rate_told_too_high_is_corrected_and_durations_are_never_wrong(told: str, true: str) -> None:
+    """Encoders write the field rate, or twice the rate, into the SPS."""
+    bench, track, rate = Bench(), picture(float(RATES[told])), RATES.get(true, Fraction(15))
+    source = [ms(number / rate) for number in range(500)]
+    for given_dts in source:
+        bench.send(track, given_dts)
+    period = SECOND / rate
+    assert spacing(bench.dts(track)) <= {int(period), -int(-period // 1)}
+    for (_, dts, duration), (_, following, _) in pairwise(bench.out[0]):
+        assert duration in (0, following - dts)
+    assert all(duration for *_, duration in bench.out[0][30:])
+    assert max(abs(out - given) for out, given in zip(bench.dts(track), source, strict=True)) <= 135
+
+
+def test_durations_of_a_variable_rate_are_left_to_the_next_frame() -> None:
+    dice = random.Random(5)
+    bench, track = Bench(), picture(30.0)
+    at = 0
+    for _ in range(500):
+        bench.send(track, at)
+        at += dice.choice([3000, 6000, 9000])
+    wrong = sum(duration not in (0, after - dts) for (_, dts, duration), (_, after, _) in pairwise(bench.out[0]))
+    assert wrong <= 2
 
 
 def test_a_slow_clock_is_followed_in_small_counted_steps() -> None:
@@ -290,6 +317,35 @@ def test_after_a_jump_the_stream_goes_on_without_a_gap_and_in_sync(jump: int, fi
         assert min(spacing(bench.dts(track))) >= track.timescale // 61
     assert bench.timeline.mended.jumps == 1
     assert bench.timeline.mended.dts == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-(10**6), 10**6), st.sampled_from([0, 2]), st.booleans()), min_size=2, max_size=5),
+    st.booleans(),
+)
+def test_after_a_jump_no_frame_is_shown_before_or_with_an_older_one(
+    segments: list[tuple[int, int, bool]], told: bool
+) -> None:
+    """Encoders with and without B-frames follow each other, with and without an encoder delay."""
+    bench, track = Bench(), picture(30.0 if told else 0.0)
+    shown: list[list[int]] = []
+    at = 0
+    for jump, b_frames, delayed in segments:
+        at += jump * 1000
+        if abs(jump * 1000) < 10 * SECOND and jump * 1000 > -SECOND:
+            at += 11 * SECOND
+        shown.append([])
+        for number in range(61):
+            position = (number - 1) // 3 * 3 + (3, 1, 2)[(number - 1) % 3] if number and b_frames else number
+            pts = (position + (b_frames if delayed else 0)) * 3000
+            bench.send(track, at + number * 3000, at + pts)
+            shown[-1].append(bench.out[0][-1][0])
+        at += 61 * 3000
+    for before, after in pairwise(shown):
+        assert max(before) < min(after)
+    assert all(pts >= dts for pts, dts, _ in bench.out[0])
+    assert all(after > before for before, after in pairwise(bench.dts(track)))
 
 
 def test_after_a_pause_the_stream_goes_on_where_the_clock_is() -> None:

@@ -11,7 +11,7 @@ NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Where the engine reads time. Both callables return nanoseconds: ``monotonic`` CLOCK_MONOTONIC, ``wall`` since 1970."""
+    """Where the engine reads time, in nanoseconds: ``monotonic`` is CLOCK_MONOTONIC, ``wall`` counts since 1970."""
 
     monotonic: Callable[[], int] = time.monotonic_ns
     wall: Callable[[], int] = time.time_ns

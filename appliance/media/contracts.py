@@ -149,6 +149,6 @@ class Context:
     directory: Directory
     clock: Clock
     nursery: trio.Nursery
-    #: Numbers that survive a restart: ``await reserve(key, count)`` gives the first of ``count`` numbers never given before.
+    #: Numbers that survive a restart: ``await reserve(key, count)`` is the first of ``count`` never given before.
     reserve: Callable[[str, int], Awaitable[int]]
     environment: Mapping[str, str] = field(default_factory=dict)

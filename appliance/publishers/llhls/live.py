@@ -136,8 +136,6 @@ class Live:
     def end(self) -> None:
         """The source is over: what is there stays, with EXT-X-ENDLIST."""
         self.packager.finish()
-        if not self.target_duration:
-            self._target_fixed(max(1, round(self.settings.segment_duration)))
         self.ended = True
         self._ready = self._ready or any(window.started for window in self.windows.values())
         if self._ready:

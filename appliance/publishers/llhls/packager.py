@@ -22,6 +22,8 @@ LONGEST_FIRST_GOP = 20.0
 PATIENCE = 4.0
 #: A new codec configuration may come so much before the boundary that another track's brings, in seconds.
 EARLY_CHANGE = 1.0
+#: What happens in two tracks within this time happens at once, in seconds.
+SAME_MOMENT = 0.25
 
 
 class Packager:
@@ -62,6 +64,7 @@ class Packager:
         self._preferred = self._leader = min(tracks, key=lambda track: not track.video)
         self._gop_start = 0
         self._gop = 0
+        self._delay = 0
         self._discontinuity_wanted = False
         self._long_gop_logged = False
 
@@ -85,9 +88,16 @@ class Packager:
             if track.held is not None:
                 held, track.held = track.held, None
                 self._take(track, held, track.duration_of(held, None))
+        leader = self._leader
+        if leader.end is not None:
+            waiting = [track.waiting[-1][0] for track in self.tracks.values() if track.waiting and not track.absent]
+            for packet in waiting:
+                self._bridge(leader, packet.dts * leader.timescale // packet.track.timescale)
+            for track in self.tracks.values():
+                while track.waiting and not track.absent:
+                    self._follow(track, *track.waiting.popleft())
+        self._fix_target(max(self.segment_duration, *map(_last_length, self.tracks.values())))
         for track in self.tracks.values():
-            while track.waiting and not track.absent and self._leader.end is not None:
-                self._follow(track, *track.waiting.popleft())
             track.finish_segment()
 
     @property
@@ -130,13 +140,21 @@ class Packager:
         if changed and not key:
             self._drop(track, "no key frame at a new codec configuration")
             return
+        jumped = not changed and track.jumps(packet)
+        paused = jumped and self._all_paused(track, packet)
+        if jumped and not paused:
+            self._bridge(track, packet.dts)
         if key and track.video:
             self._learn_gop(track, packet.dts)
         if changed or (key and self._discontinuity_wanted):
             self._cut(track, packet, discontinuity=track.window.started, independent=True)
-        elif key and self._is_full(track, duration):
+        elif paused:
+            self._cut(track, packet, discontinuity=True, independent=key)
+        elif track.window.current is None:
+            self._cut(track, packet, discontinuity=False, independent=key)
+        elif key and self._is_full(track, packet.dts, duration):
             self._cut(track, packet, discontinuity=False, independent=True)
-        elif self._overruns(track, duration):
+        elif self._overruns(track, packet.dts, duration):
             self._long_gop()
             self._cut(track, packet, discontinuity=False, independent=key)
         track.add(packet, duration, ends=self._expects_cut(track, packet.dts + duration))
@@ -149,6 +167,20 @@ class Packager:
             other.silence += seconds
             if other.silence > PATIENCE and not other.absent and other.held is None and not other.waiting:
                 self._leave(other)
+
+    def _all_paused(self, leader: TrackPackager, packet: Packet) -> bool:
+        """Whether no track has anything in the time that the leader has jumped over."""
+        scale = packet.track.timescale
+        begin, end = (leader.end or 0) / scale + SAME_MOMENT, packet.dts / scale - SAME_MOMENT
+        for track in self.tracks.values():
+            if track is leader or track.absent:
+                continue
+            waiting = [one for one, _ in track.waiting]
+            if track.held is not None:
+                waiting.append(track.held)
+            if any(begin < one.dts / one.track.timescale < end for one in waiting):
+                return False
+        return True
 
     def _begin(self, track: TrackPackager, packet: Packet) -> bool:
         """The very first sample of the leader: a key frame, or it is dropped."""
@@ -182,20 +214,22 @@ class Packager:
         self.target_duration = max(1, math.ceil(longest - ROUNDING))
         self._on_target(self.target_duration)
 
-    def _is_full(self, track: TrackPackager, duration: int) -> bool:
-        length = track.segment_ticks
+    def _is_full(self, track: TrackPackager, dts: int, duration: int) -> bool:
+        length = track.segment_length(dts)
         if length + duration / 2 >= self.segment_duration * track.timescale:
             return True
         # Better a short segment than one that the next group of pictures makes longer than the target duration.
         longest = (self.target_duration + OVERRUN) * track.timescale
         return track.video and self.target_duration > 0 and length + self._gop > longest
 
-    def _overruns(self, track: TrackPackager, duration: int) -> bool:
+    def _overruns(self, track: TrackPackager, dts: int, duration: int) -> bool:
         longest = self.target_duration + OVERRUN if self.target_duration else LONGEST_FIRST_GOP
-        if track.segment_ticks + duration <= max(longest, self.segment_duration) * track.timescale:
+        longest = max(longest, self.segment_duration)
+        length = track.segment_length(dts)
+        if length + duration <= longest * track.timescale:
             return False
         if not self.target_duration:
-            self._fix_target(max(longest, self.segment_duration))
+            self._fix_target(max(longest, length / track.timescale))
         return True
 
     def _expects_cut(self, track: TrackPackager, end: int) -> bool:
@@ -204,29 +238,59 @@ class Packager:
             return False
         if not self._gop or end - self._gop_start < self._gop - track.nominal // 2:
             return False
-        length = track.segment_ticks + track.nominal
+        length = track.segment_length(end)
         scale = track.timescale
-        return length + track.nominal / 2 >= self.segment_duration * scale or (
+        return length + track.nominal // 2 >= self.segment_duration * scale or (
             length + self._gop > (self.target_duration + OVERRUN) * scale
         )
 
     def _cut(self, track: TrackPackager, packet: Packet, *, discontinuity: bool, independent: bool) -> None:
+        if track.window.current is not None:
+            self._fix_target(max(self.segment_duration, track.segment_length(packet.dts) / track.timescale))
         if discontinuity:
             self._discontinuities += 1
             self._on_discontinuity()
             self._discontinuity_wanted = False
+        if packet.keyframe:
+            self._delay = packet.pts - packet.dts
+        # Without a key frame the moment is where one would be shown: other frames are shown in another order.
+        time = packet.dts + self._delay
         boundary = Boundary(
-            self._number(), packet.pts, packet.track.timescale, discontinuity, self._discontinuities, independent,
+            self._number(), time, packet.track.timescale, discontinuity, self._discontinuities, independent,
             self._wall_offset(),
         )  # fmt: skip
         for other in self.tracks.values():
             if other is not track:
-                other.pending.append(boundary)
-                if other.absent:
-                    self._fill_gaps(other)
-                    self._rejoin(other, boundary)
-        track.pending.clear()
+                self._announce(other, boundary)
+        if track.pending:
+            track.pending.append(boundary)
+            self._fill_gaps(track)
+            track.pending.clear()
         track.cut(boundary, packet)
+
+    def _bridge(self, track: TrackPackager, dts: int) -> None:
+        """The leader stood still until ``dts`` while others went on: these get the boundaries it would have given."""
+        scale = track.timescale
+        step = int(self.segment_duration * scale)
+        while self.target_duration and dts - track.segment_start > (self.target_duration + OVERRUN) * scale:
+            rest = dts - track.segment_start
+            start = track.segment_start + (step if rest * 2 > step * 3 else rest // 2)
+            boundary = Boundary(
+                self._number(), start + self._delay, scale, False, self._discontinuities, False, self._wall_offset()
+            )
+            for other in self.tracks.values():
+                if other is not track:
+                    self._announce(other, boundary)
+            track.finish_segment()
+            track.pending.append(boundary)
+            self._fill_gaps(track)
+            track.segment_start = start
+
+    def _announce(self, track: TrackPackager, boundary: Boundary) -> None:
+        track.pending.append(boundary)
+        if track.absent:
+            self._fill_gaps(track)
+            self._rejoin(track, boundary)
 
     def _follow(self, track: TrackPackager, packet: Packet, duration: int) -> None:
         changed = track.track is not None and packet.track is not track.track
@@ -234,8 +298,9 @@ class Packager:
             self._drop(track, "a new codec configuration waits for the next segment")
             return
         pending = track.pending
-        if pending and (changed or self._reached(track, packet, duration)):
-            self._join(track, packet, changed)
+        early = changed or (track.jumps(packet) and self._discontinuity_soon(track, packet))
+        if pending and (early or self._reached(track, packet, duration)):
+            self._join(track, packet, early)
         elif track.window.current is None:
             # Not begun, or back from an absence: what lies before its boundary has no place.
             self.dropped += 1
@@ -262,10 +327,13 @@ class Packager:
             return True
         if len(pending) > 1 and packet.pts * pending[1].timescale >= pending[1].time * scale:
             return True
-        return self._overruns(track, duration)
+        return self._overruns(track, packet.dts, duration)
 
-    def _join(self, track: TrackPackager, packet: Packet, changed: bool) -> None:
-        """Begin the segment that ``packet`` belongs to; segments that it left empty become gaps."""
+    def _join(self, track: TrackPackager, packet: Packet, early: bool) -> None:
+        """Begin the segment that ``packet`` belongs to; segments that it left empty become gaps.
+
+        ``early``: it begins that of the next discontinuity, which is near.
+        """
         pending = track.pending
         scale = packet.track.timescale
         boundary = pending.popleft()
@@ -273,7 +341,7 @@ class Packager:
         if begun:
             track.finish_segment()
         while pending and (
-            packet.pts * pending[0].timescale >= pending[0].time * scale or (changed and not boundary.discontinuity)
+            packet.pts * pending[0].timescale >= pending[0].time * scale or (early and not boundary.discontinuity)
         ):
             if begun:
                 track.window.skip(boundary, _seconds_between(boundary, pending[0]))
@@ -286,8 +354,7 @@ class Packager:
         """A new codec configuration of a follower needs a boundary with a discontinuity, the same in all tracks."""
         if track.video and not packet.keyframe:
             return False
-        soon = packet.pts / packet.track.timescale + EARLY_CHANGE
-        if any(boundary.discontinuity and boundary.time / boundary.timescale <= soon for boundary in track.pending):
+        if self._discontinuity_soon(track, packet):
             return True
         current = track.window.current
         if current is not None and current.boundary.discontinuity and not current.parts:
@@ -297,6 +364,10 @@ class Packager:
             return True
         self._discontinuity_wanted = True
         return False
+
+    def _discontinuity_soon(self, track: TrackPackager, packet: Packet) -> bool:
+        soon = packet.pts / packet.track.timescale + EARLY_CHANGE
+        return any(one.discontinuity and one.time / one.timescale <= soon for one in track.pending)
 
     # Tracks that stay away.
 
@@ -361,10 +432,6 @@ class Packager:
             self._lead(track, packet, duration)
             return
         changed = track.track is not None and packet.track is not track.track
-        boundary_before = track.pending[-1] if track.pending else None
-        if boundary_before is not None and track.track is not None:
-            here = Boundary(0, packet.pts, packet.track.timescale, False, 0, True, 0)
-            track.window.skip(boundary_before, max(0.001, _seconds_between(boundary_before, here)))
         self._cut(track, packet, discontinuity=changed, independent=True)
         track.add(packet, duration)
 
@@ -390,9 +457,13 @@ class Packager:
             )  # fmt: skip
 
 
+def _last_length(track: TrackPackager) -> float:
+    return 0.0 if track.end is None else track.segment_length(track.end) / track.timescale
+
+
 def _seconds_waiting(track: TrackPackager) -> float:
     return sum(duration for _, duration in track.waiting) / track.timescale
 
 
 def _seconds_between(first: Boundary, second: Boundary) -> float:
-    return second.time / second.timescale - first.time / first.timescale
+    return max(0.0, second.time / second.timescale - first.time / first.timescale)

@@ -12,8 +12,10 @@ from appliance.publishers.llhls.window import Boundary, TrackWindow
 
 #: A part other than the last of its segment is at least this share of the part target (draft 4.4.4.9).
 SHORTEST_PART = 0.85
-#: How much a part may be longer than its frames say where the source's times are whole milliseconds, in seconds.
-JITTER = 0.002
+#: Room in the part target, in seconds, for a source whose times are whole milliseconds.
+ROUNDED_TIMES = 0.002
+#: Room in it, as a factor, for a source whose frames last as long as they like.
+UNEVEN_FRAMES = 1.05
 #: Before the part target is known a sample is taken to last no longer than so many of the wished ones.
 LONGEST_FIRST_SAMPLE = 4
 
@@ -48,6 +50,7 @@ class TrackPackager:
         self.holes = 0
         self.dropped = 0
         self.closed_ticks = 0
+        self.segment_start = 0
         self._part_seconds = part_seconds
         self._target = 0
         self._limit = 0
@@ -59,10 +62,14 @@ class TrackPackager:
         self._sequence = 0
         self._strips_delimiter = track.codec is Codec.AV1
 
-    @property
-    def segment_ticks(self) -> int:
-        """How much media the open segment holds."""
-        return self.closed_ticks + (self._part_end - self._start if self._payloads else 0)
+    def segment_length(self, dts: int) -> int:
+        """Ticks from the start of the open segment to a sample at ``dts``: its media, with holes."""
+        media = self.closed_ticks + (self._part_end - self._start if self._payloads else 0)
+        return max(media, dts - self.segment_start)
+
+    def jumps(self, packet: Packet) -> bool:
+        """Whether more than a part's time is missing before ``packet``."""
+        return self.end is not None and packet.track is self.track and packet.dts - self.end > self._limit
 
     def duration_of(self, packet: Packet, following: Packet | None) -> int:
         """Ticks that ``packet`` lasts: until the next one, but never longer than a part may be.
@@ -81,7 +88,7 @@ class TrackPackager:
         if duration > longest:
             if duration > longest + self.nominal:
                 self.holes += 1
-            duration = min(self.nominal or longest, longest)
+            duration = longest
         return duration
 
     def cut(self, boundary: Boundary, packet: Packet) -> None:
@@ -90,6 +97,7 @@ class TrackPackager:
         track = packet.track
         if track is not self.track:
             self._adopt(track)
+        self.segment_start = packet.dts
         self.window.open(boundary, packet.pts, track.timescale)
 
     def finish_segment(self) -> None:
@@ -118,6 +126,7 @@ class TrackPackager:
             self._independent = packet.keyframe or not self.video
             if not self._target:
                 self._guess(duration)
+            duration = min(duration, self._limit)
         payload: bytes | memoryview = packet.payload
         if self._strips_delimiter and packet.payload[:2] == _TEMPORAL_DELIMITER:
             payload = memoryview(packet.payload)[2:]
@@ -128,7 +137,7 @@ class TrackPackager:
         self._payloads.append(payload)
         self.end = self._part_end = end = dts + duration
         length = end - self._start
-        if length + self.nominal > self._limit and length >= SHORTEST_PART * self._limit:
+        if length + self.nominal > self._limit and (not self._target or length >= SHORTEST_PART * self._limit):
             self._close_part(ends=ends)
 
     def _adopt(self, track: Track) -> None:
@@ -146,7 +155,7 @@ class TrackPackager:
     def _guess(self, duration: int) -> None:
         """Before the first part: so many frames of this duration as come nearest to the wished part."""
         self.nominal = duration
-        self._limit = max(duration, int(self._part_seconds * self.timescale + duration / 2))
+        self._limit = max(duration, math.ceil(self._part_seconds * self.timescale + duration / 2) - 1)
 
     def _mend(self, dts: int) -> int:
         """The times of the source don't join: lengthen or shorten the last sample. Returns the dts to use."""
@@ -177,8 +186,11 @@ class TrackPackager:
         mean = length / len(durations)
         frames = max(1, round(self._part_seconds * self.timescale / mean))
         target = math.ceil(frames * mean)
-        if max(durations) - min(durations) > 1:
-            target += max(1, int(JITTER * self.timescale))
+        jitter = max(durations) - min(durations)
+        if len(durations) == 1 or jitter > ROUNDED_TIMES * self.timescale:
+            target = math.ceil(target * UNEVEN_FRAMES)
+        elif jitter > 1:
+            target += max(1, int(ROUNDED_TIMES * self.timescale))
         self._target = self._limit = max(target, length)
         self.nominal = max(1, int(mean))
         self.window.frame_rate = self.timescale / mean

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from itertools import pairwise
 
 from appliance.errors import RemoteProtocolError
 from appliance.media.clock import NANOSECONDS, rescale
 from appliance.media.codecs.aac import AudioConfig
+from appliance.media.frame_rates import constant_rate, grid_period
 from appliance.media.track import Codec, Track
 
 #: A source that goes further ahead or further back than this within a track has jumped (ns).
@@ -41,7 +41,6 @@ _MAX_COMPOSITION = 10
 
 #: Frames looked at before their spacing counts as constant: tells 59.94 from 60 in times rounded to a millisecond.
 _WINDOW = 96
-_WINDOW_SPREAD = Fraction(13, 10_000)
 #: What one miss of the grid costs, in frames of grace, and how much is too much.
 _MISS_COST = 240
 _MISS_LIMIT = 600
@@ -465,53 +464,6 @@ class Timeline:
             lane.index = ((times[-1] - lane.base) * 2 * lane.den + lane.num) // (2 * lane.num)
             lane.heat = 0
             lane.sure_from = lane.index
-
-
-def grid_period(rate: float, scale: int) -> Fraction | None:
-    """Ticks between frames at ``rate`` frames a second, exact for television's rates; None below 1 and over 240."""
-    if not 1 <= rate <= 240:
-        return None
-    if abs(rate - round(rate)) < 0.0005:
-        exact = Fraction(round(rate))
-    elif abs(rate * 1.001 - round(rate * 1.001)) < 0.005:
-        exact = Fraction(round(rate * 1.001) * 1000, 1001)
-    else:
-        exact = Fraction(rate).limit_denominator(1000)
-    return scale / exact
-
-
-def constant_rate(times: list[int], scale: int) -> tuple[Fraction, int] | None:
-    """The period (ticks) and phase of ``times`` if they lie on the grid of a usual rate to within rounding, else None.
-
-    A usual rate is a whole number of frames a second, that over 1.001, or 12.5. Missing frames are allowed.
-    """
-    steps = sorted(after - before for before, after in pairwise(times))
-    middle = steps[len(steps) // 2]
-    if middle <= 0 or steps[0] <= 0:
-        return None
-    periods = sum((2 * step + middle) // (2 * middle) for step in steps)
-    rate = scale * periods / (times[-1] - times[0])
-    best: tuple[Fraction, int] | None = None
-    best_spread = int(_WINDOW_SPREAD * scale)
-    for candidate in (12.5, round(rate * 1.001) / 1.001, float(round(rate))):
-        period = grid_period(candidate, scale) if abs(candidate - rate) < 0.02 * rate else None
-        if period is None:
-            continue
-        # A few are enough to turn down most of what has no constant rate.
-        for sample in (times[:12], times):
-            low, high = _spread(sample, period)
-            if high - low > best_spread:
-                break
-        else:
-            best, best_spread = (period, times[0] + (low + high) // 2), high - low
-    return best
-
-
-def _spread(times: list[int], period: Fraction) -> tuple[int, int]:
-    """How far ``times`` lie from the grid of ``period`` that starts at the first: least and most."""
-    num, den, origin = period.numerator, period.denominator, times[0]
-    offsets = [time - origin - ((time - origin) * 2 * den + num) // (2 * num) * num // den for time in times]
-    return min(offsets), max(offsets)
 
 
 def _frame_ticks(track: Track) -> int:

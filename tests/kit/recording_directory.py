@@ -155,7 +155,7 @@ class RecordingDirectory:
         return self.inputs[count - 1]
 
 
-def application(name: str = "app", **rtmp: object) -> Application:
+def application(name: str = "app", /, **rtmp: object) -> Application:
     """An application that takes RTMP, with these settings of its provider."""
     return Application(name=name, type="live", providers=Providers(rtmp=RtmpProvider(**rtmp)))  # type: ignore[arg-type]
 

@@ -47,10 +47,11 @@ class Connection:
         #: Whether it has published at any time, and so is known.
         self.published = False
         self.bytes = 0
+        #: What the peer has not taken yet of our answers.
+        self.unsent = b""
         self._room = room
         self._socket = sock
         self._session = RtmpServer()
-        self._unsent = b""
         self._scope = trio.CancelScope()
         self._reason = ""
         self._software = ""
@@ -126,7 +127,7 @@ class Connection:
             except BlockingIOError:
                 pass
             self._take(data)
-            if self._unsent or session.has_data_to_send:
+            if self.unsent or session.has_data_to_send:
                 await self._flush()
             if self._reason:
                 return self._reason
@@ -197,11 +198,11 @@ class Connection:
     async def _flush(self) -> None:
         """Write what the session has to say. A publisher that doesn't read is waited for only before it publishes."""
         out = self._session.data_to_send()
-        if not self.publishing or len(self._unsent) <= _UNSENT:
-            self._unsent += out
-        while self._unsent:
+        if not self.publishing or len(self.unsent) <= _UNSENT:
+            self.unsent += out
+        while self.unsent:
             try:
-                self._unsent = self._unsent[os.write(self._socket.fileno(), self._unsent) :]
+                self.unsent = self.unsent[os.write(self._socket.fileno(), self.unsent) :]
             except BlockingIOError:
                 if self.publishing:
                     return

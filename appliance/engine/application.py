@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from appliance.engine.input_stream import InputStream, LiveOutput
+from appliance.engine.not_built import NOT_ENFORCED, refused_providers, refused_publishers
 from appliance.engine.services import Services
 from appliance.engine.stream_set import StreamSet
 from appliance.errors import Forbidden, NameTaken
@@ -28,13 +29,17 @@ class Application:
     ``raw`` is the application as it was written, for echoing.
     """
 
-    def __init__(self, vhost: str, settings: models.Application, raw: Raw, services: Services) -> None:
-        self.vhost = vhost
+    def __init__(
+        self, vhost: models.VirtualHost, settings: models.Application, raw: Raw, services: Services
+    ) -> None:
+        self.vhost = vhost.name
         self.name = settings.name
         self.settings = settings
         self.raw = raw
         self.inputs: dict[str, InputStream] = {}
         self._services = services
+        self._refused_providers = refused_providers(vhost)
+        self._refused_publishers = refused_publishers(vhost)
 
     @property
     def label(self) -> str:
@@ -46,6 +51,8 @@ class Application:
         provider = PROVIDER_OF_KIND.get(source.kind, "")
         if provider and getattr(self.settings.providers, provider) is None:
             raise Forbidden(f"application {self.label} takes no {source.kind} input")
+        if source.kind.upper() in self._refused_providers:
+            raise Forbidden(f"{source.kind} input of virtual host {self.vhost} is guarded by a policy {NOT_ENFORCED}")
         present = self.inputs.get(name)
         if present is not None:
             silent = self._services.clock.monotonic() - present.last_packet > SILENT_NS
@@ -74,7 +81,7 @@ class Application:
 
     def _make_outputs(self, source: InputStream) -> StreamSet:
         taken = {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
-        return StreamSet(source, self.settings, self._services, taken)
+        return StreamSet(source, self.settings, self._services, taken, self._refused_publishers)
 
     def _forget(self, closed: InputStream, reason: str) -> None:
         if self.inputs.get(closed.name) is closed:

@@ -15,7 +15,7 @@ log = logging.getLogger("kiln.engine")
 def tls_contexts(settings: models.Server, directory: Path) -> TlsContexts:
     """One certificate for each host name that a virtual host declares with TLS, Managers/Host/TLS for its own names,
     and a self-signed one, kept in ``directory``, for everybody else. A bad certificate is logged and left out."""
-    contexts = TlsContexts()
+    contexts = TlsContexts(("h2", "http/1.1") if settings.modules.http2.enable else ("http/1.1",))
     hosts: list[models.Host | models.ManagersHost] = [vhost.host for vhost in settings.virtual_hosts]
     hosts.append(settings.managers.host)
     for host in hosts:

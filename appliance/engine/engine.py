@@ -14,6 +14,7 @@ import trio
 from appliance.access.tokens import AccessToken
 from appliance.engine.certificates import tls_contexts
 from appliance.engine.directory import Directory
+from appliance.engine.not_built import without_effect
 from appliance.engine.services import Services
 from appliance.errors import KilnError
 from appliance.media.clock import Clock
@@ -86,6 +87,9 @@ class Engine:
             zip(settings.virtual_hosts, raw.get("virtualHosts", ()), strict=True),
             Services(self.clock, self.supervisor, self.pool, self.publishers),
         )
+        for path, effect in without_effect(settings):
+            self.alarms[f"settings:{path}"] = f"not built in this version: {effect}"
+            log.warning("not built in this version setting=%s effect=%r", path, effect)
         self._stop = trio.Event()
         self._attempted: set[str] = set()
         self._expected: set[str] = set()
@@ -147,7 +151,7 @@ class Engine:
     def _add_http_servers(self, fronts: Fronts, llhls: LlhlsPublisher) -> None:
         bind = self.settings.bind
         delivery = bind.publishers.llhls
-        if delivery is not None:
+        if delivery is not None and self.settings.modules.llhls.enable:
             self._add_http("llhls", _status_beside(fronts.status, llhls.app), delivery.port, delivery.tls_port,
                            DELIVERY_LIMITS)  # fmt: skip
         api = bind.managers.api

@@ -12,7 +12,7 @@ from appliance.media.packet import Packet
 from appliance.media.track import Track
 from appliance.settings import models
 from appliance.transcoder import sources
-from appliance.transcoder.encoders import split_codec
+from appliance.transcoder.encoders import HARDWARE_MODULES, split_codec
 from appliance.transcoder.spec import RenditionSpec
 
 log = logging.getLogger("kiln.output")
@@ -21,10 +21,11 @@ log = logging.getLogger("kiln.output")
 class RenditionTable:
     """``specs`` are the encodes to make. As the transcoder's sink it hands each result to the outputs that want it."""
 
-    def __init__(self, source_url: str | None) -> None:
+    def __init__(self, source_url: str | None, hwaccel: models.HwAccel) -> None:
         self.specs: list[RenditionSpec] = []
         self.faults = 0
         self.last_fault = ""
+        self._hwaccel = hwaccel
         self._raw = sources.parse(source_url) if source_url is not None else None
         self._consumers: dict[int, list[tuple[Output, PlannedTrack]]] = {}
         self._known: dict[RenditionSpec, int] = {}
@@ -57,15 +58,18 @@ class RenditionTable:
         if encode is None:
             assert self._raw is not None, "only a raw source has an encode of its own"
             return self._raw.own_encode(planned.source, output_id=0, variant=planned.variant)
-        return encode_spec(planned.source.id, planned.variant, encode)
+        return encode_spec(planned.source.id, planned.variant, encode, self._hwaccel)
 
 
 def encode_spec(
-    input_id: int, variant: str, encode: models.VideoEncode | models.AudioEncode | models.ImageEncode
+    input_id: int,
+    variant: str,
+    encode: models.VideoEncode | models.AudioEncode | models.ImageEncode,
+    hwaccel: models.HwAccel,
 ) -> RenditionSpec:
     """The encode item of an output profile as the transcoder takes it. Raises ConfigError for an unknown codec."""
     codec, module = split_codec(encode.codec)
-    modules = tuple(part.strip() for part in encode.modules.split(",") if part.strip())
+    modules = _split(encode.modules)
     if module and module not in modules:
         modules = (module, *modules)
     if isinstance(encode, models.AudioEncode):
@@ -78,6 +82,7 @@ def encode_spec(
             id=0, input_id=input_id, kind="image", codec=codec, variant=variant, width=encode.width,
             height=encode.height, framerate=encode.framerate, skip_frames=encode.skip_frames or -1, modules=modules,
         )  # fmt: skip
+    modules = allowed_modules(modules, hwaccel)
     return RenditionSpec(
         id=0, input_id=input_id, kind="video", codec=codec, variant=variant, bitrate=encode.bitrate,
         width=encode.width, height=encode.height, framerate=encode.framerate,
@@ -86,3 +91,26 @@ def encode_spec(
         preset=encode.preset.lower(), profile=encode.profile.lower(), b_frames=encode.b_frames,
         skip_frames=encode.skip_frames, thread_count=encode.thread_count, lookahead=encode.lookahead, modules=modules,
     )  # fmt: skip
+
+
+def allowed_modules(asked: tuple[str, ...], hwaccel: models.HwAccel) -> tuple[str, ...]:
+    """Encoder modules to try in order, for a video encode that asks for ``asked`` (wire catalogue 8.3).
+
+    Hardware only with HWAccels/Encoder/Enable: its Modules then, or all that Kiln knows. Software comes last always:
+    a box without the hardware that its configuration names goes on the air all the same.
+    """
+    wanted = asked or ((_split(hwaccel.modules) or HARDWARE_MODULES) if hwaccel.enable else ())
+    allowed = [module for module in wanted if hwaccel.enable or _name(module) not in HARDWARE_MODULES]
+    if len(allowed) < len(wanted):
+        log.warning("hardware encoder asked for and HWAccels/Encoder is off modules=%s", ",".join(wanted))
+    if not any(_name(module) not in HARDWARE_MODULES for module in allowed):
+        allowed.append("default")
+    return tuple(allowed)
+
+
+def _split(modules: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in modules.split(",") if part.strip())
+
+
+def _name(module: str) -> str:
+    return module.partition(":")[0].lower()

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from appliance.engine.input_stream import InputStream
+from appliance.engine.not_built import NOT_ENFORCED
 from appliance.engine.outputs import Output
 from appliance.engine.profiles import plan_outputs
 from appliance.engine.renditions import RenditionTable
@@ -28,15 +29,18 @@ class StreamSet:
     """Made when the input's tracks are known; closed with it."""
 
     def __init__(
-        self, source: InputStream, settings: models.Application, services: Services, taken: set[str]
-    ) -> None:
+        self, source: InputStream, settings: models.Application, services: Services, taken: set[str],
+        refused: frozenset[str],
+    ) -> None:  # fmt: skip
         self.source = source
         self.transcoder: Transcoder | None = None
         self.by_name: dict[str, Output] = {}
         self._settings = settings
         self._services = services
-        self._renditions = RenditionTable(source.source.url if source.stream.raw else None)
-        for plan in plan_outputs(settings.profiles, source.tracks, source.name):
+        self._refused = refused
+        url = source.source.url if source.stream.raw else None
+        self._renditions = RenditionTable(url, settings.output_profiles.hwaccels.encoder)
+        for plan in plan_outputs(_profiles_for(source, settings), source.tracks, source.name):
             if plan.name in taken or plan.name in self.by_name:
                 log.error("output name in use, profile left out stream=%s profile=%s output=%s", source.label,
                           plan.profile, plan.name)  # fmt: skip
@@ -112,6 +116,10 @@ class StreamSet:
         for publisher in self._services.publishers:
             if getattr(self._settings.publishers, publisher.name, None) is None or not publisher.accepts(tracks):
                 continue
+            if publisher.name.upper() in self._refused:
+                log.error("not published: a policy guards it that is %s stream=%s publisher=%s", NOT_ENFORCED,
+                          output.label, publisher.name)  # fmt: skip
+                continue
             self._services.supervisor.add(
                 ChildSpec(
                     name=self._services.child_name(publisher.name, output.label),
@@ -120,3 +128,10 @@ class StreamSet:
                     order=40,
                 )
             )
+
+
+def _profiles_for(source: InputStream, settings: models.Application) -> tuple[models.OutputProfile, ...]:
+    """The output profiles that hold for this input: none where its provider passes everything on."""
+    rtmp = settings.providers.rtmp
+    passed_on = source.source.kind == "Rtmp" and rtmp is not None and rtmp.passthrough_output_profile
+    return () if passed_on else settings.profiles

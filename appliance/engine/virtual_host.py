@@ -16,7 +16,7 @@ class VirtualHost:
         self.settings = settings
         self.raw = raw
         self.applications = {
-            application.name: Application(settings.name, application, written, services)
+            application.name: Application(settings, application, written, services)
             for application, written in zip(settings.applications, raw.get("applications", ()), strict=True)
             if application.name != "*"
         }

@@ -1,0 +1,102 @@
+"""What a configuration asks for and this version does not have: told one by one, and refused where it guards something.
+
+A policy or webhook that can't be enforced fails closed: the protocols it lists are refused in its virtual host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from appliance.settings import models
+
+NOT_ENFORCED = "not enforced in this version"
+
+#: Attribute of Providers or Publishers -> its element in Server.xml.
+PROVIDERS = {
+    "srt": "SRT", "mpegts": "MPEGTS", "rtsp_pull": "RTSPPull", "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
+    "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
+}  # fmt: skip
+PUBLISHERS = {
+    "hls": "HLS", "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE", "push": "Push",
+    "thumbnail": "Thumbnail", "mpegts_push": "MPEGTSPush", "rtmp_push": "RTMPPush", "srt_push": "SRTPush",
+}  # fmt: skip
+
+
+def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
+    """``(path, what follows)`` of each thing that is set and not built."""
+    if server.alert is not None:
+        yield "Server/Alert", "no notification is sent"
+    if server.analytics is not None:
+        yield "Server/Analytics", "no events log is written"
+    if server.modules.p2p.enable:
+        yield "Server/Modules/P2P", "off"
+    if server.modules.recovery.enable:
+        yield "Server/Modules/Recovery", "off"
+    if server.bind.providers.rtmp is not None and server.bind.providers.rtmp.tls_port is not None:
+        yield "Server/Bind/Providers/RTMP/TLSPort", "RTMPS is off"
+    for vhost in server.virtual_hosts:
+        yield from _of_vhost(vhost)
+
+
+def _of_vhost(vhost: models.VirtualHost) -> Iterator[tuple[str, str]]:
+    path = f"VirtualHost {vhost.name}"
+    for element, guard in (("SignedPolicy", vhost.signed_policy), ("AdmissionWebhooks", vhost.admission_webhooks)):
+        if guard is not None:
+            listed = ", ".join(filter(None, (guard.enables.providers, guard.enables.publishers))) or "none"
+            yield f"{path}/{element}", f"{NOT_ENFORCED}: what it lists is refused ({listed})"
+    if vhost.origins.origins:
+        yield f"{path}/Origins", "nothing is pulled"
+    if vhost.origin_map_store is not None:
+        yield f"{path}/OriginMapStore", "off"
+    for application in vhost.applications:
+        if application.name == "*":
+            yield f"{path}/Application *", "no application is made of a template"
+        else:
+            yield from _of_application(f"{path}/Application {application.name}", application)
+
+
+def _of_application(path: str, application: models.Application) -> Iterator[tuple[str, str]]:
+    for attr, element in PROVIDERS.items():
+        if getattr(application.providers, attr) is not None:
+            yield f"{path}/Providers/{element}", "off"
+    for attr, element in PUBLISHERS.items():
+        if getattr(application.publishers, attr) is not None:
+            yield f"{path}/Publishers/{element}", "off"
+    rtmp = application.providers.rtmp
+    if rtmp is not None and rtmp.event_generator is not None:
+        yield f"{path}/Providers/RTMP/EventGenerator", "no events are made"
+    if rtmp is not None and rtmp.timestamp_mode.lower() == "original":
+        yield f"{path}/Providers/RTMP/TimestampMode", "times start at zero"
+    if application.transcode_webhook is not None and application.transcode_webhook.enable:
+        yield f"{path}/TranscodeWebhook", "the local output profiles are used"
+    if application.event_generator.enable:
+        yield f"{path}/EventGenerator", "no events are made"
+    if application.publishers.delay_buffer_time_ms:
+        yield f"{path}/Publishers/DelayBufferTimeMs", "nothing is delayed"
+    profiles = application.output_profiles
+    if profiles.media_options.subtitles.enable:
+        yield f"{path}/OutputProfiles/MediaOptions/Subtitles", "no subtitle tracks are made"
+    if profiles.media_options.overlays.enable:
+        yield f"{path}/OutputProfiles/MediaOptions/Overlays", "nothing is drawn"
+    if profiles.hwaccels.decoder.enable:
+        yield f"{path}/OutputProfiles/HWAccels/Decoder", "decoding is done in software"
+
+
+def refused_providers(vhost: models.VirtualHost) -> frozenset[str]:
+    """Upper-case names of the input protocols that a guard of ``vhost`` lists."""
+    return _listed(*(guard.enables.providers for guard in _guards(vhost)))
+
+
+def refused_publishers(vhost: models.VirtualHost) -> frozenset[str]:
+    """Upper-case names of the output protocols that a guard of ``vhost`` lists."""
+    return _listed(*(guard.enables.publishers for guard in _guards(vhost)))
+
+
+def _guards(vhost: models.VirtualHost) -> Iterator[models.SignedPolicy | models.AdmissionWebhooks]:
+    for guard in (vhost.signed_policy, vhost.admission_webhooks):
+        if guard is not None:
+            yield guard
+
+
+def _listed(*texts: str) -> frozenset[str]:
+    return frozenset(name.strip().upper() for text in texts for name in text.split(",") if name.strip())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from appliance.media.clock import NANOSECONDS
 from appliance.transcoder.sources import AUDIO_TRACK, VIDEO_TRACK, RawSource, parse
@@ -12,25 +13,14 @@ from appliance.transcoder.spec import VIDEO_TIMESCALE
 from appliance.transcoder.worker.graph import Graph
 from appliance.transcoder.worker.patience import Patience
 from appliance.transcoder.worker.pattern import PatternPicture, PatternSound
+from appliance.transcoder.worker.slots import SOUND_SAMPLES, Slots
 from appliance.transcoder.worker.video import ReportFault
+
+if TYPE_CHECKING:
+    from appliance.transcoder.worker.devices import DeviceSource
 
 #: Sound costs next to nothing to catch up with; what is later than this is left out.
 LATE_SOUND_NS = 1_000_000_000
-SOUND_SAMPLES = 1024
-
-
-class Slots:
-    """Numbers the steps of a steady rate from the epoch: step n is due at ``epoch + n / rate``."""
-
-    def __init__(self, rate: Fraction, epoch: int) -> None:
-        self._period = Fraction(NANOSECONDS) / rate
-        self._epoch = epoch
-
-    def due(self, step: int) -> int:
-        return self._epoch + int(step * self._period)
-
-    def next_after(self, now: int) -> int:
-        return max(0, -int(-(now - self._epoch) // self._period))
 
 
 class PatternSource:
@@ -100,7 +90,12 @@ class PatternSource:
         return step + 1
 
 
-def open_source(url: str, epoch: int, graph: Graph, fault: ReportFault) -> PatternSource:
+def open_source(url: str, epoch: int, graph: Graph, fault: ReportFault) -> PatternSource | DeviceSource:
     """The raw source that ``url`` names. Raises ConfigError."""
     source = parse(url)
-    return PatternSource(source, epoch, graph)
+    if source.scheme == "pattern":
+        return PatternSource(source, epoch, graph)
+    # Not before it is needed: it loads the device part of libav.
+    from appliance.transcoder.worker.devices import DeviceSource
+
+    return DeviceSource(source, epoch, graph, fault)

@@ -31,8 +31,8 @@ _INK, _PAPER = 235, 16
 class BlockText:
     """Writes a line of block letters into the planes of a yuv420p frame, in place and without numpy."""
 
-    def __init__(self, width: int, height: int, length: int, *, bottom: bool = True) -> None:
-        self._scale = max(2, height // 120 // 2 * 2)
+    def __init__(self, width: int, height: int, length: int, *, scale: int = 0, centred: bool = False) -> None:
+        self._scale = scale or max(2, height // 120 // 2 * 2)
         while self._scale > 2 and (length * 4 + 1) * self._scale > width:
             self._scale -= 2
         self._length = length
@@ -40,7 +40,10 @@ class BlockText:
         self._wide = (length * 4 + 1) * self._scale
         self.fits = self._wide <= width and self._high + 2 * self._scale <= height
         self._left = self._scale * 2 if self._wide + self._scale * 2 <= width else 0
-        self._top = (height - self._high - self._scale * 2 if bottom else self._scale * 2) // 2 * 2
+        self._top = (height - self._high - self._scale * 2) // 2 * 2
+        if centred:
+            self._left = max(0, width - self._wide) // 4 * 2
+            self._top = max(0, height - self._high) // 4 * 2
         scale = self._scale
         self._cells = {
             (glyph, row): b"".join(
@@ -93,8 +96,7 @@ class PatternPicture:
     def frame(self, wall_ns: int, *, flash: bool) -> VideoFrame:
         """The next picture, showing ``wall_ns`` as UTC; ``flash`` paints the sync mark white, else it is black."""
         frame = self._graph.vpull()
-        seconds, rest = divmod(wall_ns, 1_000_000_000)
-        self._clock.draw(frame, time.strftime("%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1_000_000:03d}")
+        self._clock.draw(frame, _time_of_day(wall_ns))
         self._mark(frame, _INK if flash else _PAPER)
         return frame
 
@@ -110,6 +112,36 @@ class PatternPicture:
                 view[at : at + len(row)] = row
 
 
+def _time_of_day(wall_ns: int) -> str:
+    seconds, rest = divmod(wall_ns, 1_000_000_000)
+    return time.strftime("%H:%M:%S", time.gmtime(seconds)) + f".{rest // 1_000_000:03d}"
+
+
+class SlatePicture:
+    """What is shown while a device gives nothing: words on grey, and the clock, so that it is seen to live."""
+
+    TEXT = "NO SIGNAL"
+
+    def __init__(self, width: int, height: int, rate: Fraction) -> None:
+        self._graph = Graph()
+        self._graph.threads = 1
+        source = self._graph.add("color", f"c=0x303030:s={width}x{height}:r={rate.numerator}/{rate.denominator}")
+        form = self._graph.add("format", "pix_fmts=yuv420p")
+        self._graph.link_nodes(source, form, self._graph.add("buffersink")).configure()
+        scale = max(2, width // (len(self.TEXT) * 8) // 2 * 2)
+        self._words = BlockText(width, height, len(self.TEXT), scale=scale, centred=True)
+        self._clock = BlockText(width, height, len("00:00:00.000"))
+
+    def frame(self, wall_ns: int) -> VideoFrame:
+        """The next picture, showing ``wall_ns`` as UTC."""
+        frame = self._graph.vpull()
+        # The filter hands out one picture again and again, which encoders may still be reading.
+        frame.make_writable()
+        self._words.draw(frame, self.TEXT)
+        self._clock.draw(frame, _time_of_day(wall_ns))
+        return frame
+
+
 def _sine(rate: int, hertz: int, level: float, count: int) -> array[int]:
     period = rate // math.gcd(rate, hertz) if hertz else 1
     wave = [round(32767 * level * math.sin(2 * math.pi * hertz * index / rate)) for index in range(period)]
@@ -119,13 +151,13 @@ def _sine(rate: int, hertz: int, level: float, count: int) -> array[int]:
 class PatternSound:
     """One second of tone and beep, repeated for ever; sample 0 is a full second of the stream's timeline."""
 
-    def __init__(self, rate: int, channels: int, tone: int) -> None:
+    def __init__(self, rate: int, channels: int, tone: int, *, beep: bool = True) -> None:
         self.rate = rate
         self._layout = "mono" if channels == 1 else "stereo"
-        beep = round(rate * MARK_SECONDS)
+        beeping = round(rate * MARK_SECONDS) if beep else 0
         beep_hz = BEEP_HZ if tone != BEEP_HZ and rate > 2 * BEEP_HZ else tone // 2
         samples = _sine(rate, tone, TONE_LEVEL if tone else 0.0, rate)
-        samples[:beep] = _sine(rate, beep_hz, BEEP_LEVEL, beep)
+        samples[:beeping] = _sine(rate, beep_hz, BEEP_LEVEL, beeping)
         second = array("h", bytes(2 * rate * channels))
         for channel in range(channels):
             second[channel::channels] = samples

@@ -317,8 +317,10 @@ class VideoRendition:
 
     def _encode(self, work: _Work) -> None:
         encoder = self._encoder
-        if encoder is None or not encoder.fits(work.frame):
-            encoder = self._open(work.frame, 0)
+        if encoder is None or not encoder.takes(work.frame):
+            if encoder is not None:
+                self._send(encoder.finish(), encoder)
+            encoder = self._open(work.frame, encoder.candidate if encoder else 0)
         wanted, self._wanted_bitrate = self._wanted_bitrate, None
         if wanted is not None and not encoder.set_bitrate(wanted):
             self._send(encoder.finish(), encoder)
@@ -410,8 +412,15 @@ class _Encoder:
         self._earliest = spec.b_frames * slots.duration
         self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(slots.rate))
 
-    def fits(self, frame: VideoFrame) -> bool:
-        return self._shape == (frame.width, frame.height, frame.format.name)
+    def takes(self, frame: VideoFrame) -> bool:
+        """Get ready for pictures like ``frame``; False when they would come out in another size."""
+        shape = (frame.width, frame.height, frame.format.name)
+        if shape != self._shape:
+            if output_size(self._spec, frame.width, frame.height) != self._size:
+                return False
+            self._graph = _picture_graph(frame, *self._size, pixel_format(self.name))
+            self._shape = shape
+        return True
 
     def set_bitrate(self, bitrate: int) -> bool:
         """Change it in flight; False when that needs a new encoder (above what the rate buffer was opened for)."""

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -19,9 +20,9 @@ from appliance.net.listener import Listener
 from appliance.protocols.amf0 import encode
 from appliance.protocols.flv import FlvMuxer, Frame
 from appliance.protocols.rtmp import Refused, RtmpClient, Started
-from appliance.protocols.rtmp.chunks import ChunkWriter
+from appliance.protocols.rtmp.chunks import ChunkWriter, control_message
 from appliance.providers.rtmp import RtmpProvider
-from tests.kit.recording_directory import RecordingDirectory, application, provider_context
+from tests.kit.recording_directory import RecordedInput, RecordingDirectory, application, provider_context
 from tests.kit.rtmp_corpus import BROKEN, capture, events_of, frames_of
 
 FRAMES, _ = frames_of(events_of([capture("h264-aac")])[0])
@@ -362,6 +363,37 @@ async def test_times_go_past_24_and_32_bits() -> None:
             sounds = live.of("Audio")
             steps = [after.dts - before.dts for before, after in itertools.pairwise(sounds)]
             assert set(steps) <= {21 * 48, 22 * 48, 23 * 48, 20 * 48}
+
+
+def has_sent(count: int, live: RecordedInput) -> bool:
+    return len(live.sent) == count
+
+
+@pytest.mark.parametrize("window", [0, 40_000])
+@pytest.mark.parametrize("segment", [100, 1448, 20_000])
+async def test_large_frames_in_small_segments_arrive_at_once(segment: int, window: int) -> None:
+    """With ``window`` the encoder waits for an acknowledgement after each so many bytes, as the protocol lets it."""
+    directory = RecordingDirectory()
+    large = (b"\0\x02\x49\xec" + b"\x65" + bytes(149_995)) + b"\0\0\0\1\x65"
+    async with serving(directory) as provider:
+        encoder = await Encoder.publishing(provider)
+        await encoder.headers(VIDEO[0][0])
+        if window:
+            await encoder.stream.send_all(control_message(5, window.to_bytes(4, "big")))
+        track = VIDEO[0][0]
+        for number in range(3):
+            encoder.client.send_video(*FlvMuxer.frame(track, 3000 * number, 3000 * number, True, large))
+            wire = encoder.client.data_to_send()
+            unacknowledged = 0
+            for start in range(0, len(wire), segment):
+                if window and unacknowledged + segment > window:
+                    with trio.fail_after(2):
+                        await encoder.stream.receive_some()
+                    unacknowledged = 0
+                await encoder.stream.send_all(wire[start : start + segment])
+                unacknowledged += segment
+            await directory.inputs[0].wait(partial(has_sent, number + 1), 2)
+        assert [sent.payload for sent in directory.inputs[0].sent] == [large] * 3
 
 
 # ---- peers that harm

@@ -68,8 +68,10 @@ class RtmpServer:
 
     @property
     def missing(self) -> int:
-        """How many bytes must come at least before there can be another event (at least 1)."""
-        return 1 if self._handshake is not None else self._reader.missing
+        """How many bytes must come at least before there can be another event, or something to send (at least 1)."""
+        if self._handshake is not None:
+            return 1
+        return min(self._reader.missing, self._acknowledge_at - self._received)
 
     @property
     def awaits_answer(self) -> bool:

@@ -34,6 +34,10 @@ _SHORT_READ: Final = 32
 PUBLISH_WITHIN: Final = 10.0
 #: How long a publisher that was refused may take to read why (s).
 LINGER: Final = 1.0
+#: When more than this is missing of a message, the kernel need not wake us for every segment of it, only near its end:
+#: the tail stays out, because a sender with Nagle's algorithm holds it back until we have read the rest.
+_SLEEP_THROUGH: Final = 8 * 1024
+_TAIL: Final = 4 * 1024
 #: What may wait for a publisher that does not read; after that it gets no more acknowledgements.
 _UNSENT: Final = 16 * 1024
 
@@ -115,6 +119,7 @@ class Connection:
     async def _read(self) -> str:
         descriptor = self._socket.fileno()
         session = self._session
+        low_water = 1
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             try:
@@ -127,6 +132,10 @@ class Connection:
             except BlockingIOError:
                 pass
             self._take(data)
+            missing = session.missing
+            if missing > _SLEEP_THROUGH or low_water > 1:
+                low_water = max(1, min(missing - _TAIL, READ_SIZE))
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
             if self.unsent or session.has_data_to_send:
                 await self._flush()
             if self._reason:

@@ -181,7 +181,7 @@ class Http1Connection(Connection):
             return False
         if exchange.keep_alive and (request.complete or await self._drain(request)):
             return True
-        if not request.complete or self.parser.failure:
+        if not (self.server.stopping and request.complete):
             await self.linger()
         return False
 

@@ -273,7 +273,12 @@ class Http1Parser:
             if self._expect != b"100-continue":
                 return 417
             request.expects_continue = True
-        request.websocket = self._upgrade == b"websocket" and request.method == "GET" and self._parser.should_upgrade()
+        request.websocket = (
+            self._upgrade == b"websocket"
+            and request.method == "GET"
+            and not request.http10
+            and self._parser.should_upgrade()
+        )
         return 0
 
     def _normalise(self, request: Request) -> bool:

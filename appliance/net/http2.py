@@ -32,6 +32,7 @@ from hyperframe.frame import GoAwayFrame
 
 from appliance.net.asgi import ClientDisconnected
 from appliance.net.connection import Address, Connection
+from appliance.net.http2_fields import ResponseEncoder
 from appliance.net.http2_stream import Http2Stream
 from appliance.net.transport import PlainTransport
 
@@ -56,7 +57,13 @@ class Http2Connection(Connection):
     def __init__(self, server: HttpServer, transport: PlainTransport, client: Address | None, local: Any) -> None:
         super().__init__(server, transport, client, local)
         self.h2 = _H2(
-            H2Configuration(client_side=False, validate_outbound_headers=False, normalize_outbound_headers=False)
+            H2Configuration(
+                client_side=False,
+                validate_inbound_headers=False,  # http2_fields does.
+                normalize_inbound_headers=False,
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
         )
         self.h2.local_settings = Settings(
             client=False,
@@ -67,6 +74,7 @@ class Http2Connection(Connection):
         )
         # A head over the limit up to four times of it is answered (431), beyond that the connection ends.
         self.h2.decoder.max_header_list_size = 4 * self.limits.header_size
+        self.h2.encoder = ResponseEncoder(server.heads.hpack_lines)  # type: ignore[assignment]
         self.streams: dict[int, Http2Stream] = {}
         self.window_opened = trio.lowlevel.ParkingLot()
         self.blocked = False
@@ -113,6 +121,7 @@ class Http2Connection(Connection):
         """Send what the socket takes now. The rest is sent by the connection's writer."""
         self._take_frames()
         if self.blocked:
+            # Streams queue nothing while blocked: this is what a flood of frames made us answer.
             if sum(map(len, self._out)) > _MOST_QUEUED:
                 self.cut()
         elif self._out:

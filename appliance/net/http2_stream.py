@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import struct
@@ -172,6 +173,8 @@ class Http2Stream:
 
     def _read_head(self) -> Scope | None:
         """The ASGI scope; None when the head is too big. Raises BadTarget."""
+        if not self._connection.server.request_fields.valid(self._request):
+            raise BadTarget("the request is malformed")
         fields: dict[bytes, bytes] = {}
         headers: Headers = []
         cookies: list[bytes] = []
@@ -216,7 +219,8 @@ class Http2Stream:
     async def receive(self) -> Message:
         if self._expects_continue and not self._head_sent:
             self._expects_continue = False
-            self._connection.h2.send_headers(self.id, [(b":status", b"100")])
+            with contextlib.suppress(ProtocolError):  # The client may have reset the stream.
+                self._connection.h2.send_headers(self.id, [(b":status", b"100")])
             self._connection.flush()
         while not self._body_given:
             if self._received > self._body_limit:
@@ -321,7 +325,7 @@ class Http2Stream:
                     connection.h2.outbound_flow_control_window,
                     connection.h2.max_outbound_frame_size,
                 )
-                if window <= 0 or unflushed > _BYTES_A_FLUSH:
+                if window <= 0 or unflushed > _BYTES_A_FLUSH or connection.blocked:
                     connection.flush()
                     unflushed = 0
                     await self._await_window(window)
@@ -339,16 +343,16 @@ class Http2Stream:
 
     async def _await_window(self, window: int) -> None:
         connection = self._connection
-        self._write_deadline = trio.current_time() + connection.limits.write_timeout
-        try:
-            if connection.blocked:
-                await connection.unblocked()
-            elif window <= 0:
+        if connection.blocked:
+            await connection.unblocked()  # Its writer has a deadline of its own.
+        elif window > 0:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._write_deadline = trio.current_time() + connection.limits.write_timeout
+            try:
                 await connection.window_opened.park()
-            else:
-                await trio.lowlevel.checkpoint()
-        finally:
-            self._write_deadline = math.inf
+            finally:
+                self._write_deadline = math.inf
         if self.cancelled or connection.gone:
             raise ClientDisconnected("the client is gone")
 

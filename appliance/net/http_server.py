@@ -16,6 +16,7 @@ from appliance.net.asgi import ASGIApp, BodyLimit, ClientDisconnected, Scope, er
 from appliance.net.connection import Address, Connection
 from appliance.net.http1 import Http1Connection
 from appliance.net.http2 import Http2Connection
+from appliance.net.http2_fields import RequestFields
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener, bind_listeners
 from appliance.net.quiet_log import QuietLog
@@ -58,6 +59,7 @@ class HttpServer:
         self.requests = 0
         self.stopping = False
         self.heads = Heads(server_header)
+        self.request_fields = RequestFields()
         self._body_limit = body_limit
         self._quiet = QuietLog(LOG)
         self._counts = PeerCounts(self.limits)
@@ -102,6 +104,9 @@ class HttpServer:
         """
         if self._serving is not None:
             raise RuntimeError("a server is served once")
+        if self.stopping:
+            task_status.started([])
+            return
         bound = bind_listeners(listeners)
         try:
             async with trio.open_nursery() as nursery:
@@ -245,7 +250,11 @@ class HttpServer:
             poll = select.poll()
             watched: dict[int, Connection] = {}
             for connection in self._open:
-                connection.enforce(now)
+                try:
+                    connection.enforce(now)
+                except Exception as error:
+                    self._quiet.log(logging.ERROR, "sweep", "event=sweep_failed server=%s", self.name, error=error)
+                    connection.abandon()
                 if connection.busy and connection.transport.fd >= 0:
                     watched[connection.transport.fd] = connection
                     poll.register(connection.transport.fd, select.POLLRDHUP)

@@ -28,6 +28,7 @@ class Heads:
         self._second = -1
         self._starts: dict[int, bytes] = {}
         self._fields: list[tuple[bytes, bytes]] = []
+        self.hpack_lines: dict[tuple[bytes, bytes], bytes] = {}
         self._lines: dict[tuple[bytes, bytes], bytes] = {}
 
     def _tick(self) -> None:

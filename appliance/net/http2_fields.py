@@ -1,0 +1,131 @@
+"""HTTP/2 field lists: what a request may hold (RFC 9113 section 8), and responses as HPACK (RFC 7541).
+
+Both do once for each different field what h2 and hpack do for every request: browsers and players repeat themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from hpack.table import HeaderTable
+
+Field = tuple[bytes, bytes]
+
+_LONGEST_KNOWN = 256
+_MOST_KNOWN = 2048
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
+_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
+_NEEDED = frozenset((b":method", b":scheme", b":path"))
+_CONNECTION_FIELDS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+
+
+class RequestFields:
+    """Tells requests that are malformed from those that are not."""
+
+    def __init__(self) -> None:
+        self._known: set[Field] = set()
+
+    def valid(self, fields: Iterable[Field]) -> bool:
+        """Whether these fields make a request: pseudo fields first, once, and all there; names and values legal."""
+        pseudo: dict[bytes, bytes] = {}
+        host: bytes | None = None
+        regular = False
+        known = self._known
+        for field in fields:
+            name, value = field
+            if name.startswith(b":"):
+                if regular or name in pseudo or name not in _PSEUDO or not value or _VALUE.fullmatch(value) is None:
+                    return False
+                pseudo[name] = value
+                continue
+            regular = True
+            if field not in known and not self._learn(name, value):
+                return False
+            if name == b"host":
+                if host is not None:
+                    return False
+                host = value
+        authority = pseudo.get(b":authority", host)
+        return pseudo.keys() >= _NEEDED and authority is not None and (host is None or host == authority)
+
+    def _learn(self, name: bytes, value: bytes) -> bool:
+        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name in _CONNECTION_FIELDS:
+            return False
+        if name == b"te" and value.lower() != b"trailers":
+            return False
+        if len(value) <= _LONGEST_KNOWN:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known.add((name, value))
+        return True
+
+
+class ResponseEncoder:
+    """Stands in for ``hpack.Encoder``: literals that use no dynamic table, so that each field is encoded once for all.
+
+    ``known`` is shared by the connections of a server.
+    """
+
+    def __init__(self, known: dict[Field, bytes]) -> None:
+        self._known = known
+        self._size = HeaderTable.DEFAULT_SIZE
+        self._resized = False
+
+    @property
+    def header_table_size(self) -> int:
+        return self._size
+
+    @header_table_size.setter
+    def header_table_size(self, size: int) -> None:
+        # The peer waits for word of a changed table (section 4.2); ours is empty whatever it allows.
+        self._resized = self._resized or size != self._size
+        self._size = size
+
+    def encode(self, fields: Iterable[Field], huffman: bool = False) -> bytes:
+        """A field block. There is no Huffman coding, whatever ``huffman`` asks for: the caller leaves it to us."""
+        known = self._known
+        pieces = [b"\x20"] if self._resized else []
+        self._resized = False
+        for field in fields:
+            line = known.get(field)
+            if line is None:
+                line = _encode(*field)
+                if len(line) <= _LONGEST_KNOWN:
+                    if len(known) >= _MOST_KNOWN:
+                        known.clear()
+                    known[field] = line
+            pieces.append(line)
+        return b"".join(pieces)
+
+
+_STATIC_FIELDS: dict[Field, int] = {}
+_STATIC_NAMES: dict[bytes, int] = {}
+for _index, (_name, _value) in enumerate(HeaderTable.STATIC_TABLE, start=1):
+    _STATIC_NAMES.setdefault(_name, _index)
+    if _value:
+        _STATIC_FIELDS[_name, _value] = _index
+
+
+def _encode(name: bytes, value: bytes) -> bytes:
+    index = _STATIC_FIELDS.get((name, value))
+    if index is not None:
+        return _integer(index, 7, 0x80)
+    index = _STATIC_NAMES.get(name)
+    begin = _integer(index, 4, 0) if index is not None else b"\0" + _integer(len(name), 7, 0) + name
+    return begin + _integer(len(value), 7, 0) + value
+
+
+def _integer(value: int, bits: int, flags: int) -> bytes:
+    """Section 5.1."""
+    most = (1 << bits) - 1
+    if value < most:
+        return bytes((flags | value,))
+    encoded = bytearray((flags | most,))
+    value -= most
+    while value >= 128:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

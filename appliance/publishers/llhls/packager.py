@@ -105,6 +105,13 @@ class Packager:
         """Every track has given a part, or is not waited for."""
         return all(track.window.started or track.absent for track in self.tracks.values())
 
+    @property
+    def due(self) -> float:
+        """Time of the stream in seconds before which nothing can be published; 0.0 while that can't be told."""
+        if not self.target_duration:
+            return 0.0
+        return min((track.due for track in self.tracks.values() if not track.absent), default=0.0)
+
     # Who may go on, and how far.
 
     def _take(self, track: TrackPackager, packet: Packet, duration: int) -> None:

@@ -69,6 +69,7 @@ class LlhlsPublisher:
                 nursery.start_soon(numbering.run, name=f"llhls numbers {live.label}")
                 async for packets in reader:
                     live.push(packets)
+                    reader.wake_at = live.packager.due
                     progress()
                 nursery.cancel_scope.cancel()
         finally:

@@ -62,6 +62,15 @@ class TrackPackager:
         self._sequence = 0
         self._strips_delimiter = track.codec is Codec.AV1
 
+    @property
+    def due(self) -> float:
+        """Decoding time in seconds before which no packet can close a part; 0.0 while that can't be told."""
+        if not self._target or self.end is None:
+            return 0.0
+        start = self._start if self._payloads else self.end
+        # A packet closes the part with the sample before it, or with itself where its duration is known.
+        return (start + self._limit - 2.5 * self.nominal) / self.timescale
+
     def segment_length(self, dts: int) -> int:
         """Ticks from the start of the open segment to a sample at ``dts``: its media, with holes."""
         media = self.closed_ticks + (self._part_end - self._start if self._payloads else 0)

@@ -187,7 +187,7 @@ async def station(**llhls: object) -> AsyncIterator[Station]:
         directory = FakeDirectory(application)
         context = Context(directory, wall.clock(), nursery, numbers.reserve)
         publisher = LlhlsPublisher(context)
-        transport = httpx.ASGITransport(app=publisher.app)  # type: ignore[arg-type]
+        transport = httpx.ASGITransport(app=publisher.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://box/app/cam/", timeout=None) as client:
             yield Station(publisher, context, application, wall, numbers, nursery, client)
         nursery.cancel_scope.cancel()

@@ -9,7 +9,10 @@ from functools import cache
 
 import av
 from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, MediaType, Track
@@ -41,7 +44,7 @@ def encoded(codec: Codec, frames: int = 60) -> tuple[Track, tuple[Packet, ...]]:
     file = io.BytesIO()
     _encode(file, codec, frames, video)
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         stream = container.streams[0]
         timescale = 90000 if video else 48000
         track = Track(
@@ -55,52 +58,65 @@ def encoded(codec: Codec, frames: int = 60) -> tuple[Track, tuple[Packet, ...]]:
             if packet.dts is None or packet.pts is None:
                 continue
             base = packet.time_base
-            times = [round(Fraction(value or 0) * base * timescale) for value in (packet.pts, packet.dts, packet.duration)]
-            packets.append(Packet(track, times[0], times[1], times[2], packet.is_keyframe, bytes(packet)))
+            pts, dts, duration = (
+                round(Fraction(value or 0) * base * timescale) for value in (packet.pts, packet.dts, packet.duration)
+            )
+            packets.append(Packet(track, pts, dts, duration, bool(packet.is_keyframe), bytes(packet)))
     return track, tuple(packets)
 
 
 def _encode(file: io.BytesIO, codec: Codec, frames: int, video: bool) -> None:
-    name, options = _ENCODERS[codec]
     with av.open(file, "w", format="mp4") as container:
         if video:
-            stream = container.add_stream(name, rate=30, options=dict(options))
-            stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
-            for number in range(frames):
-                frame = VideoFrame(160, 120, "yuv420p")
-                for index, plane in enumerate(frame.planes):
-                    plane.update(bytes(((number * 7 + index * 31 + at) & 0xFF for at in range(plane.buffer_size))))
-                frame.pts = number
-                container.mux(stream.encode(frame))
+            _encode_pictures(container, codec, frames)
         else:
-            stream = container.add_stream(name, rate=48000, options=dict(options), layout="stereo")
-            size = 1024 if codec is Codec.AAC else 960
-            kind = "fltp" if codec is Codec.AAC else "flt"
-            for number in range(frames):
-                sound = AudioFrame(kind, "stereo", size)
-                for plane in sound.planes:
-                    plane.update(bytes(plane.buffer_size))
-                sound.sample_rate = 48000
-                sound.pts = number * size
-                container.mux(stream.encode(sound))
-        container.mux(stream.encode(None))
+            _encode_sound(container, codec, frames)
+
+
+def _encode_pictures(container: OutputContainer, codec: Codec, frames: int) -> None:
+    name, options = _ENCODERS[codec]
+    stream = container.add_stream(name, rate=30, options=dict(options))
+    assert isinstance(stream, VideoStream)
+    stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+    for number in range(frames):
+        frame = VideoFrame(160, 120, "yuv420p")
+        for index, plane in enumerate(frame.planes):
+            plane.update(bytes((number * 7 + index * 31 + at) & 0xFF for at in range(plane.buffer_size)))
+        frame.pts = number
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+
+
+def _encode_sound(container: OutputContainer, codec: Codec, frames: int) -> None:
+    name, options = _ENCODERS[codec]
+    stream = container.add_stream(name, rate=48000, options=dict(options), layout="stereo")
+    assert isinstance(stream, AudioStream)
+    size = 1024 if codec is Codec.AAC else 960
+    for number in range(frames):
+        sound = AudioFrame("fltp" if codec is Codec.AAC else "flt", "stereo", size)
+        for plane in sound.planes:
+            plane.update(bytes(plane.buffer_size))
+        sound.sample_rate = 48000
+        sound.pts = number * size
+        container.mux(stream.encode(sound))
+    container.mux(stream.encode(None))
 
 
 def demuxed(data: bytes) -> list[Sample]:
     """All samples of a (fragmented) MP4 with one track."""
     found = []
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(container.streams[0]):
             if packet.pts is not None and packet.dts is not None:
                 base = packet.time_base
-                found.append(Sample(packet.pts * base, packet.dts * base, packet.is_keyframe, bytes(packet)))
+                found.append(Sample(packet.pts * base, packet.dts * base, bool(packet.is_keyframe), bytes(packet)))
     return found
 
 
 def decoded_frames(data: bytes) -> int:
     """How many frames a decoder makes of it, without an error."""
-    with av.open(io.BytesIO(data)) as container:
-        return sum(1 for _ in container.decode(container.streams[0]))
+    with av.open(io.BytesIO(data), "r") as container:
+        return len(list(container.decode(container.streams[0])))
 
 
 def source_samples(packets: tuple[Packet, ...], shift: int = 0) -> list[Sample]:

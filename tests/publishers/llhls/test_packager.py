@@ -3,10 +3,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, Track
@@ -16,7 +18,6 @@ from appliance.publishers.llhls.window import Boundary, Part, Segment, TrackWind
 from tests.conformance.llhls.mp4 import Sample, parse_fragments, parse_init
 from tests.publishers.llhls.kit import AVCC, Feed, audio_track, video_track
 from tests.publishers.llhls.media import encoded
-
 
 ONE_SECOND = 90000
 
@@ -56,9 +57,14 @@ class Bench:
             self.windows[track.id] = window
             packagers.append(TrackPackager(track, window, self.part_duration))
         self.packager = Packager(
-            "v/a/s", packagers, self.segment_duration, number=lambda: next(self.numbers), wall_offset=lambda: self.offset,
-            on_target=self._target, on_discontinuity=lambda: None,
-        )  # fmt: skip
+            "v/a/s",
+            packagers,
+            self.segment_duration,
+            number=lambda: next(self.numbers),
+            wall_offset=lambda: self.offset,
+            on_target=self._target,
+            on_discontinuity=lambda: None,
+        )
 
     def _target(self, seconds: int) -> None:
         self.targets.append(seconds)
@@ -138,7 +144,7 @@ def test_audio_ahead_of_its_video_waits_for_it() -> None:
     # Audio comes 0.4 s early, in lumps.
     while pictures or sounds:
         heard = sounds[0].dts / 48000 if sounds else 99.0
-        if pictures and pictures[0].dts / 90000 <= heard - 0.4 or not sounds:
+        if (pictures and pictures[0].dts / 90000 <= heard - 0.4) or not sounds:
             bench.push([pictures.pop(0)])
         else:
             bench.push(sounds[:5])
@@ -221,7 +227,16 @@ def test_audio_alone_needs_no_key_frame() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "wished", "target"),
-    [(30, 0.5, 0.5), (30000 / 1001, 0.5, 0.5005), (25, 0.5, 0.48), (50, 0.2, 0.2), (5, 0.5, 0.4), (1, 0.5, 1.05), (60, 1.0, 1.0)],
+    [
+        (30, 0.5, 0.5),
+        (30000 / 1001, 0.5, 0.5005),
+        (25, 0.5, 0.48),
+        (50, 0.2, 0.2),
+        (60, 1.0, 1.0),
+        (5, 0.5, 0.4),
+        # A single frame says nothing about jitter: some room is left.
+        (1, 0.5, 1.05),
+    ],
 )
 def test_the_part_target_is_a_whole_number_of_frames(rate: float, wished: float, target: float) -> None:
     video = video_track()
@@ -243,8 +258,8 @@ def test_millisecond_times_keep_parts_even() -> None:
     bench.push(packets)
     bench.finish()
     check_parts(bench)
-    sizes = [len(parse_fragments(parse_init(bench.segments(0)[0].init.payload), part.payload)[0]) for part in bench.parts(0)]
-    assert set(sizes) == {15}
+    init = parse_init(bench.segments(0)[0].init.payload)
+    assert {len(parse_fragments(init, part.payload)[0]) for part in bench.parts(0)} == {15}
 
 
 def test_a_new_configuration_is_a_discontinuity_in_every_track() -> None:
@@ -286,7 +301,7 @@ def test_both_tracks_change_about_the_same_time(late: float) -> None:
         segments = bench.segments(track)
         assert [one.msn for one in segments] == list(range(100, 100 + len(segments)))
         inits = [segment.init.name for segment in segments]
-        for before, after in zip(segments, segments[1:], strict=False):
+        for before, after in pairwise(segments):
             if before.init is not after.init:
                 assert after.boundary.discontinuity
         assert len(set(inits)) == 2
@@ -358,7 +373,7 @@ def test_a_pause_of_the_whole_source_is_no_absence() -> None:
     bench = Bench([video, audio])
     before = feed_packets(feed, 7)
     after = [
-        Packet(one.track, one.pts + 10 * one.track.timescale, one.dts + 10 * one.track.timescale, 0, one.keyframe, one.payload)
+        structs.replace(one, pts=one.pts + 10 * one.track.timescale, dts=one.dts + 10 * one.track.timescale)
         for one in feed_packets(feed, 7)
     ]
     bench.push(before + after)
@@ -372,7 +387,7 @@ def test_a_pause_of_the_whole_source_is_no_absence() -> None:
     assert len(marks[0]) == 1
     # The time line of the media has the hole that the source made.
     times = [sample.pts / 90000 for sample in bench.samples(0)]
-    assert max(b - a for a, b in zip(times, times[1:], strict=False)) == pytest.approx(10, abs=0.1)
+    assert max(b - a for a, b in pairwise(times)) == pytest.approx(10, abs=0.1)
 
 
 def test_real_b_frames_keep_their_times() -> None:

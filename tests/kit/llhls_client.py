@@ -51,6 +51,8 @@ class Track:
     playlists: list[m3u8.MediaPlaylist] = field(default_factory=list)
     #: Answers 503: the server held a request as long as it may and had nothing to say.
     held_back: int = 0
+    #: Segments that the server says it has no media for.
+    gaps: int = 0
     #: Segments that left the playlist before they were fetched: the reader fell behind, or the server took them back.
     missed: int = 0
 
@@ -184,6 +186,10 @@ class LlhlsClient:
             if segment.msn > position[0]:
                 track.missed += segment.msn - position[0]
                 position = (segment.msn, 0)
+            if segment.gap:
+                track.gaps += 1
+                position = (segment.msn + 1, 0)
+                continue
             if segment.map not in track.inits:
                 track.inits[segment.map] = (await self._get(segment.map, track)).data
             if not segment.parts and position[1] == 0:

@@ -29,6 +29,7 @@ class Segment:
     duration: float = 0.0
     parts: list[Part] = field(default_factory=list)
     discontinuity: bool = False
+    gap: bool = False
     date_time: str = ""
     map: str = ""
 
@@ -85,6 +86,8 @@ def parse_media(url: str, text: str) -> MediaPlaylist:
             init = urljoin(url, attributes(value)["URI"])
         elif tag == "#EXT-X-DISCONTINUITY":
             current.discontinuity = True
+        elif tag == "#EXT-X-GAP":
+            current.gap = True
         elif tag == "#EXT-X-PROGRAM-DATE-TIME":
             current.date_time = value
         elif tag == "#EXT-X-PART":

@@ -44,7 +44,7 @@ class Witness:
         video = self.client.video
         got = video.frames()
         assert got, "the other stream delivered nothing"
-        assert video.missed == 0
+        assert video.missed == video.gaps == 0
         assert not self.client.cut_off
         assert video.held_back == 0, "the server had to say 503"
         assert frames.run_in(got, source) == 0, "the beginning is missing"

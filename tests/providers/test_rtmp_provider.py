@@ -466,6 +466,26 @@ async def test_silent_connections_of_one_address_are_limited_and_do_no_harm() ->
         await Encoder.publishing(provider, "app/later")
 
 
+async def test_five_hundred_half_open_connections_do_no_harm() -> None:
+    directory = RecordingDirectory()
+    async with serving(directory) as provider:
+        good = await Encoder.publishing(provider, "app/good")
+        await good.headers(VIDEO[0][0], AUDIO[0][0])
+        for number in range(500):
+            # From enough addresses that the limit of each is not reached.
+            address = f"127.1.{number % 25}.1"
+            half_open = await trio.open_tcp_stream("127.0.0.1", provider.ports[0], local_address=address)
+            STREAMS.append(half_open)
+            await half_open.send_all(b"\x03" + bytes(number))
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await good.frames(FRAMES)
+        await directory.inputs[0].wait(lambda it: len(it.sent) == len(FRAMES))
+        assert trio.current_time() - began < 1
+        assert provider.counters.pending == 500
+        await Encoder.publishing(provider, "app/another")
+
+
 async def test_accepting_survives_a_lack_of_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     directory = RecordingDirectory()
     accept, failures = socket.socket.accept, iter(range(3))

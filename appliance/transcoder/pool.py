@@ -28,6 +28,12 @@ LOOK_SECONDS = 5.0
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
+def worker_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """``inherited`` with what a worker process needs to find itself, and libasound a configuration that is safe."""
+    path = os.pathsep.join(filter(None, (_ROOT, inherited.get("PYTHONPATH", ""))))
+    return {"ALSA_CONFIG_PATH": "/usr/share/alsa/alsa.conf", **inherited, "PYTHONPATH": path}
+
+
 class Worker:
     """One worker process and the engine's ends of its two sockets."""
 
@@ -135,10 +141,7 @@ class WorkerPool:
 
     def __init__(self, size: int = 1, environment: Mapping[str, str] | None = None) -> None:
         self._size = size
-        inherited = os.environ if environment is None else environment
-        path = os.pathsep.join(filter(None, (_ROOT, inherited.get("PYTHONPATH", ""))))
-        self._environment = {**inherited, "PYTHONPATH": path}
-        self._environment.setdefault("ALSA_CONFIG_PATH", "/usr/share/alsa/alsa.conf")
+        self._environment = worker_environment(os.environ if environment is None else environment)
         self._spares: deque[Worker] = deque()
         self._taken = trio.Event()
         self._closed = False

@@ -21,11 +21,13 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
+    "appliance.transcoder.probe": "tries encoders side by side",
 }
 
 #: Modules that own a thread which sits in one C call.
 OWN_THREADS: Mapping[str, str] = {
     "appliance.transcoder.worker.__main__": "the worker process: one thread feeds, one writes to the engine",
+    "appliance.transcoder.worker.devices": "the worker process: one thread a device",
     "appliance.transcoder.worker.video": "the worker process: one thread a video encoder",
 }
 

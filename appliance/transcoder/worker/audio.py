@@ -17,6 +17,7 @@ from appliance.transcoder.encoders import candidates
 from appliance.transcoder.messages import RenditionStats
 from appliance.transcoder.spec import EncodedTrack, RenditionSpec, output_channels, output_sample_rate
 from appliance.transcoder.worker.outbox import Outbox
+from appliance.transcoder.worker.video_encoder import reason
 
 if TYPE_CHECKING:
     from typing import Any
@@ -49,7 +50,7 @@ def open_audio_encoder(name: str, spec: RenditionSpec, rate: int) -> AudioCodecC
         context.flags |= Flags.global_header
         context.open()
     except (FFmpegError, ValueError, OSError) as error:
-        raise WorkerFault(f"encoder {name} does not open: {error}") from None
+        raise WorkerFault(f"encoder {name} does not open: {reason(error)}") from None
     return context
 
 

@@ -20,6 +20,7 @@ from appliance.media.track import Codec, Track
 from appliance.transcoder.messages import Frame, MediaFrame, MediaReceiver, unpack_track
 from appliance.transcoder.spec import VIDEO_TIMESCALE, frame_rate_fraction
 from appliance.transcoder.worker.graph import Graph, ticks
+from appliance.transcoder.worker.video_encoder import reason
 
 if TYPE_CHECKING:
     from av.audio.codeccontext import AudioCodecContext
@@ -71,7 +72,7 @@ class TrackDecoder:
                 context.thread_type = ThreadType.FRAME if many else ThreadType.SLICE
             context.open()
         except (FFmpegError, ValueError, OSError) as error:
-            raise WorkerFault(f"decoder {name} does not open: {error}") from None
+            raise WorkerFault(f"decoder {name} does not open: {reason(error)}") from None
         return context
 
     def decode(self, frame: MediaFrame) -> list[VideoFrame] | list[AudioFrame]:

@@ -10,7 +10,6 @@ from typing import Any
 
 import av
 from av.audio.frame import AudioFrame
-from av.container import Flags
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
@@ -21,6 +20,7 @@ from appliance.transcoder.worker.graph import Graph
 from appliance.transcoder.worker.pattern import PatternSound, SlatePicture
 from appliance.transcoder.worker.slots import SOUND_SAMPLES, Slots
 from appliance.transcoder.worker.video import ReportFault
+from appliance.transcoder.worker.video_encoder import reason
 
 #: A device that gave nothing for this long is replaced by the slate, or by silence.
 SILENT_NS = 1_000_000_000
@@ -28,7 +28,7 @@ RETRY_SECONDS = 1.0
 #: A device's own timestamp counts when it is this near the moment of arrival.
 PLAUSIBLE_NS = 500_000_000
 #: Sound that claims to be this far ahead comes from a device without a clock; it is held to real time.
-AHEAD_NS = 100_000_000
+AHEAD_NS = 20_000_000
 #: How fast the sample count follows the clock, and from where it jumps there.
 FOLLOW = Fraction(1, 64)
 JUMP_NS = 150_000_000
@@ -52,8 +52,7 @@ def open_alsa(source: RawSource) -> Frames:
 
 
 def _frames(device: str, form: str, options: dict[str, str]) -> Frames:
-    with av.open(device, format=form, options=options) as container:
-        container.flags = Flags(container.flags) | Flags.no_buffer
+    with av.open(device, format=form, options={**options, "fflags": "nobuffer"}) as container:
         stream: Any = container.streams[0]
         for packet in container.demux(stream):
             try:
@@ -143,12 +142,12 @@ class DeviceSource:
                         self._picture(frame)
                     elif clock is not None:
                         self._sound(frame, clock)
-                reason = "it ended"
+                why = "it ended"
             except (FFmpegError, OSError, ValueError) as error:
-                reason = str(error)
-            if self._told.get(track) != reason:
-                self._told[track] = reason
-                self._fault(f"{name}: {reason}", None, False)
+                why = reason(error)
+            if self._told.get(track) != why:
+                self._told[track] = why
+                self._fault(f"{name}: {why}", None, False)
             self._stopped.wait(RETRY_SECONDS)
 
     def _picture(self, frame: VideoFrame) -> None:

@@ -401,7 +401,7 @@ class _Encoder:
         self._context: VideoCodecContext = open_video_encoder(
             self.name, VideoSettings(spec, width, height, slots.rate, frames)
         )
-        self._graph = _picture_graph(frame, width, height, pixel_format(self.name))
+        self._graph = picture_graph(frame, width, height, pixel_format(self.name))
         self._bitrate = spec.bitrate
         self._spec = spec
         self._rate = slots.rate
@@ -418,7 +418,7 @@ class _Encoder:
         if shape != self._shape:
             if output_size(self._spec, frame.width, frame.height) != self._size:
                 return False
-            self._graph = _picture_graph(frame, *self._size, pixel_format(self.name))
+            self._graph = picture_graph(frame, *self._size, pixel_format(self.name))
             self._shape = shape
         return True
 
@@ -460,7 +460,8 @@ class _Encoder:
         )
 
 
-def _picture_graph(frame: VideoFrame, width: int, height: int, pixels: str) -> Graph:
+def picture_graph(frame: VideoFrame, width: int, height: int, pixels: str) -> Graph:
+    """From pictures like ``frame`` to the encoder's size and pixel format; no copy where both are the same."""
     graph = Graph()
     graph.threads = 1
     source = graph.add_buffer(

@@ -78,8 +78,14 @@ def open_video_encoder(name: str, settings: VideoSettings) -> VideoCodecContext:
             context.thread_type = ThreadType.SLICE
         context.open()
     except (FFmpegError, ValueError, OSError) as error:
-        raise WorkerFault(f"encoder {name} does not open: {error}") from None
+        raise WorkerFault(f"encoder {name} does not open: {reason(error)}") from None
     return context
+
+
+def reason(error: Exception) -> str:
+    """What libav says in words, without the call and its many arguments."""
+    words = getattr(error, "strerror", None) or str(error)
+    return "no such hardware or driver" if words.startswith("Unknown error") else words
 
 
 def pixel_format(name: str) -> str:

@@ -218,6 +218,15 @@ async def test_timestamps_beyond_24_bits_arrive_as_they_are(tmp_path: Path) -> N
     assert all(2000 < after.dts - before.dts < 4000 for before, after in itertools.pairwise(pictures))
 
 
+async def test_a_player_is_told_that_nothing_is_played_here() -> None:
+    """A playing ffmpeg also checks the digests of our handshake, which a publishing one does not."""
+    async with serving(RecordingDirectory()) as provider:
+        url = f"rtmp://127.0.0.1:{provider.ports[0]}/app/cam"
+        player = await trio.run_process([*BASE, "-i", url, "-f", "null", "-"], check=False, capture_stderr=True)
+    assert player.returncode != 0
+    assert b"Nothing is played over RTMP here" in player.stderr
+
+
 @pytest.mark.parametrize(("options", "media"), [(("-an",), ["Video"]), (("-vn",), ["Audio"])])
 async def test_one_track_alone_is_on_air_within_a_second(
     options: tuple[str, ...], media: list[str], tmp_path: Path

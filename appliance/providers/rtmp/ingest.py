@@ -41,7 +41,10 @@ class Peer:
 
     @property
     def source(self) -> Source:
-        return Source("Rtmp", f"TCP://{self.name}", self.address)
+        name = self.name
+        if ":" in self.address:
+            name = f"[{self.address}]:{name.rpartition(':')[2]}"
+        return Source("Rtmp", f"TCP://{name}", self.address)
 
 
 @dataclass(slots=True)

@@ -178,6 +178,12 @@ async def read_body(receive: Receive) -> bytes:
             return bytes(body)
 
 
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with method, path and body."""
+    body = await read_body(receive)
+    await respond(send, scope["method"].encode() + b" " + scope["path"].encode() + b" " + body)
+
+
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Wait until ``condition()`` holds; fails after ``seconds``."""
     with trio.fail_after(seconds):

@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from appliance.net.asgi import Receive, Scope, Send
+from appliance.net.http2 import Http2Connection
 from appliance.net.limits import Limits
 from appliance.net.parking import ParkingLot
 from appliance.net.tls import TlsContexts, self_signed
-from tests.net.http_kit import QUICK, Client, Serving, hello, read_body, respond, serving, until
+from tests.net.http_kit import QUICK, Client, Serving, echo, hello, respond, serving, until
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -119,11 +120,6 @@ async def start(it: Serving, *, consume: bool = True, **settings: int) -> H2Clie
     return client
 
 
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    body = await read_body(receive)
-    await respond(send, scope["method"].encode() + b" " + scope["path"].encode() + b" " + body)
-
-
 async def test_a_request_and_its_scope(tls: TlsContexts) -> None:
     seen: list[Scope] = []
 
@@ -194,6 +190,25 @@ async def test_flow_control_is_obeyed(tls: TlsContexts, window: int) -> None:
         await client.until(*streams)
         for stream in streams:
             assert client.body[stream] == parts
+
+
+async def test_many_large_answers_wait_for_a_slow_reader_and_queue_little(tls: TlsContexts) -> None:
+    body = b"x" * 1_000_000
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(send, body)
+
+    async with serving(app, tls=tls) as it:
+        client = await start(it, INITIAL_WINDOW_SIZE=10_000_000)
+        client.h2.increment_flow_control_window(100_000_000)
+        streams = [await client.request() for _ in range(40)]
+        await until(lambda: it.server.requests == 40)
+        await trio.sleep(0.05)
+        (connection,) = it.server._open
+        assert isinstance(connection, Http2Connection)
+        assert sum(map(len, connection._out)) < 1_000_000
+        await client.until(*streams)
+        assert all(client.body[stream] == body for stream in streams)
 
 
 async def test_a_larger_frame_size_is_used(tls: TlsContexts) -> None:

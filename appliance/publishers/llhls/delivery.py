@@ -29,9 +29,12 @@ from appliance.publishers.llhls.request import (
     takes_gzip,
 )
 from appliance.publishers.llhls.window import Init, Part, Segment, TrackWindow
+from appliance.settings.models import LLHlsPublisher as Settings
 
 #: Seconds that a request is held for the first playlist of a stream.
 START_HOLD = 15.0
+#: Seconds that a request is held while the engine puts a stream that it has on the air.
+ARRIVAL_HOLD = 5.0
 #: Target durations after which a blocked request is given up (draft 6.2.5.2).
 BLOCKED_TOO_LONG = 3
 #: A virtual host found for a host name is asked again after so many seconds.
@@ -132,8 +135,8 @@ class Delivery:
         if method == "OPTIONS":
             await self._preflight(request, live, vhost, app)
             return
-        if live is None or live.gone:
-            raise NotFound("no such stream on the air")
+        if live is None:
+            live = await self._arriving(request, vhost, app, stream)
         request.live = live
         if method != "GET" and method != "HEAD":
             await self._refuse(request, 405, b"GET, HEAD and OPTIONS are answered here\n", [_ALLOW])
@@ -149,6 +152,18 @@ class Delivery:
             await self._master(request, live, file[:-5], session)
         else:
             raise NotFound("no such file")
+
+    async def _arriving(self, request: Request, vhost: str | None, app: str, stream: str) -> Live:
+        """A stream that the engine has and that is not on the air yet, or not again. NotFound at once for any other."""
+        known = vhost is not None and self._directory.output(vhost, app, stream) is not None
+        if vhost is None or not known or self._settings(vhost, app) is None:
+            raise NotFound("no such stream")
+        deadline = trio.current_time() + ARRIVAL_HOLD
+        while await request.park(self._on_air.arrivals, deadline):
+            live = self._on_air.find(vhost, app, stream)
+            if live is not None:
+                return live
+        raise Unavailable("the stream is not on the air yet")
 
     # Media.
 
@@ -213,10 +228,22 @@ class Delivery:
             await _until_there(request, live, window, directives, now)
         elif directives.legacy and not window.listed:
             await _until_there(request, live, window, Directives(msn=window.last_msn), now)
+        if live.gone:
+            # A new life of the stream took its place while this request waited: its playlist goes on from here.
+            await self._succeed(request, live, file, session)
+            return
         skip = directives.skip and not live.ended
         query = stream_key_query(directives) if directives.stream_key else ""
         rendered = live.rendered.media(window, skip=skip, legacy=directives.legacy, query=query)
         await self._playlist(request, live, rendered, _DIRECTIVES if directives.blocking else 0)
+
+    async def _succeed(self, request: Request, gone: Live, file: str, session: str) -> None:
+        output = gone.output
+        live = self._on_air.find(output.vhost, output.app, output.name)
+        if live is None:
+            live = await self._arriving(request, output.vhost, output.app, output.name)
+        request.live = live
+        await self._chunklist(request, live, file, session)
 
     async def _master(self, request: Request, live: Live, name: str, session: str) -> None:
         if name not in live.playlists:
@@ -271,10 +298,13 @@ class Delivery:
         """What the application says, also for streams that it doesn't have."""
         if request.live is not None:
             return request.live.heads.cors
-        settings = None if vhost is None else self._directory.application(vhost, app)
-        publishers = getattr(settings, "publishers", None)
-        llhls = getattr(publishers, "llhls", None)
-        return None if llhls is None else Cors(llhls.cross_domains)
+        settings = None if vhost is None else self._settings(vhost, app)
+        return None if settings is None else Cors(settings.cross_domains)
+
+    def _settings(self, vhost: str, app: str) -> Settings | None:
+        """Those of the application; None when it has no LL-HLS."""
+        publishers = getattr(self._directory.application(vhost, app), "publishers", None)
+        return getattr(publishers, "llhls", None)
 
     async def _preflight(self, request: Request, live: Live | None, vhost: str | None, app: str) -> None:
         request.live = live
@@ -306,9 +336,7 @@ async def _until_there(request: Request, live: Live, window: TrackWindow, wanted
     while True:
         if not await request.park(lot, deadline):
             raise Unavailable("the stream did not go on in time")
-        if live.gone:
-            raise NotFound("the stream is over")
-        if _there(window, msn, part) or live.ended:
+        if live.gone or live.ended or _there(window, msn, part):
             return
 
 

@@ -37,7 +37,7 @@ class Cors:
         ]
         self._methods = (b"access-control-allow-methods", own.get(b"access-control-allow-methods", _METHODS))
         self._allow_headers = own.get(b"access-control-allow-headers")
-        self.fixed: Headers = list(self._always)
+        self.fixed: Headers = [] if self._patterns else list(self._always)
         if self.everybody:
             self.fixed += [(b"access-control-allow-origin", b"*"), *self._granted]
 

@@ -76,9 +76,8 @@ class Live:
         self.target_duration = 0
         self.hold_back = 0.0
         self.viewers = Viewers()
-        tracks = [track for track in output.stream.tracks.values() if track.codec in SUPPORTED_CODECS]
-        self.playlists = _playlists(output, settings, tracks)
-        used = _used_tracks(self.playlists.values(), tracks)
+        self.playlists = playlists_of(output, settings)
+        used = used_tracks(self.playlists.values(), output)
         self.windows: dict[int, TrackWindow] = {}
         self.lots: dict[int, ParkingLot] = {}
         for track in used:
@@ -200,21 +199,24 @@ def _stream_key(output: OutputStream, *, origin_mode: bool) -> str:
     return "".join(secrets.choice(_KEY_LETTERS) for _ in range(8))
 
 
-def _playlists(output: OutputStream, settings: Settings, tracks: Sequence[Track]) -> dict[str, Playlist]:
+def playlists_of(output: OutputStream, settings: Settings) -> dict[str, Playlist]:
+    """The master playlists of ``output`` by file name: those of its profile, and the automatic one."""
     playlists = {playlist.file_name: playlist for playlist in output.playlists}
     if settings.create_default_playlist:
+        tracks = output.stream.tracks.values()
         automatic = default_playlist("llhls_default", DEFAULT_PLAYLIST, tracks, SUPPORTED_CODECS)
         playlists.setdefault(DEFAULT_PLAYLIST, automatic)
         playlists.setdefault(USUAL_PLAYLIST, automatic)
     return playlists
 
 
-def _used_tracks(playlists: Iterable[Playlist], tracks: Sequence[Track]) -> list[Track]:
-    """The tracks that some rendition plays: no other one is packaged."""
+def used_tracks(playlists: Iterable[Playlist], output: OutputStream) -> list[Track]:
+    """The tracks that some rendition plays and LL-HLS can carry: no other one is packaged."""
+    tracks = list(output.stream.tracks.values())
     used: set[int] = set()
     for playlist in playlists:
         for rendition in playlist.renditions:
             videos = tracks_of_variant(tracks, rendition.video, video=True)
             used.update(track.id for track in videos[rendition.video_index : rendition.video_index + 1])
             used.update(track.id for track in tracks_of_variant(tracks, rendition.audio, video=False))
-    return [track for track in tracks if track.id in used]
+    return [track for track in tracks if track.id in used and track.codec in SUPPORTED_CODECS]

@@ -11,6 +11,8 @@ log = logging.getLogger("kiln.llhls")
 
 #: So many media sequence numbers are reserved at once, and the next when half of them are used.
 BLOCK = 256
+#: A stream does not wait longer for its first number, in seconds.
+SLOWEST_STORE = 2.0
 
 Reserve = Callable[[str, int], Awaitable[int]]
 
@@ -35,9 +37,10 @@ class Numbering:
 
     async def start(self) -> None:
         try:
-            self._next = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
-            self._reserved_to = self._next + BLOCK
-            self.discontinuities = await self._reserve(f"llhls/{self._label}/discontinuity", 1)
+            with trio.fail_after(SLOWEST_STORE):
+                self._next = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+                self._reserved_to = self._next + BLOCK
+                self.discontinuities = await self._reserve(f"llhls/{self._label}/discontinuity", 1)
         except Exception as fault:
             # The store is down: a number from the clock is above every earlier one.
             self._next = self._fallback()

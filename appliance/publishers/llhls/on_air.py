@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from appliance.net.parking import ParkingLot
 from appliance.publishers.llhls.live import Live
 
 
 class OnAir:
-    """The live streams by virtual host, application and output stream name; a new life takes the place of the old."""
+    """The live streams by virtual host, application and output stream name; a new life takes the place of the old.
+
+    ``arrivals`` is released whenever a stream goes on the air.
+    """
 
     def __init__(self) -> None:
+        self.arrivals = ParkingLot()
         self._lives: dict[tuple[str, str, str], Live] = {}
 
     def find(self, vhost: str, app: str, name: str) -> Live | None:
@@ -20,6 +25,7 @@ class OnAir:
         self._lives[output.vhost, output.app, output.name] = live
         if earlier is not None:
             earlier.leave()
+        self.arrivals.release_all()
 
     def remove(self, live: Live) -> None:
         output = live.output

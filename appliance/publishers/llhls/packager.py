@@ -72,6 +72,9 @@ class Packager:
         track = self.tracks.get(packet.track.id)
         if track is None:
             return
+        if packet.track is not track.track and not track.takes(packet.track):
+            self._drop(track, "no codec configuration")
+            return
         track.silence = 0.0
         held = track.held
         if held is not None:

@@ -11,7 +11,7 @@ from appliance.media.contracts import Context, OutputStream, Progress
 from appliance.media.track import Track
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
 from appliance.publishers.llhls.delivery import Delivery
-from appliance.publishers.llhls.live import Live
+from appliance.publishers.llhls.live import Live, playlists_of, used_tracks
 from appliance.publishers.llhls.numbering import Numbering
 from appliance.publishers.llhls.on_air import OnAir
 from appliance.settings.models import LLHlsPublisher as Settings
@@ -49,10 +49,12 @@ class LlhlsPublisher:
         """Package ``output`` until its stream is closed; then it stays for one window, with EXT-X-ENDLIST."""
         settings = _settings(output)
         _report_what_is_not_built(output, settings)
+        if not used_tracks(playlists_of(output, settings).values(), output):
+            log.warning("no playlist has a track that LL-HLS can carry, nothing is published stream=%s", output.label)
+            await _nothing_to_do(output, progress)
+            return
         numbering = self._numbering(output, settings)
         live = Live(output, settings, self._context.clock, numbering)
-        if not live.windows:
-            log.warning("no playlist has a track that LL-HLS can carry, nothing is published stream=%s", output.label)
         # From here on requests are held rather than refused.
         self._on_air.put(live)
         try:
@@ -91,6 +93,13 @@ async def _stay(live: Live, progress: Progress) -> None:
     while trio.current_time() < until and not live.gone:
         progress()
         await trio.sleep(min(1.0, until - trio.current_time()))
+
+
+async def _nothing_to_do(output: OutputStream, progress: Progress) -> None:
+    while not output.stream.closed:
+        progress()
+        with trio.move_on_after(1):
+            await output.stream.wait_closed()
 
 
 def _settings(output: OutputStream) -> Settings:

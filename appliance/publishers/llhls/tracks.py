@@ -7,9 +7,11 @@ from collections import deque
 
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, Track
-from appliance.protocols.fmp4 import KEY_SAMPLE, OTHER_SAMPLE, fragment
+from appliance.protocols.fmp4 import KEY_SAMPLE, OTHER_SAMPLE, SUPPORTED_CODECS, fragment
 from appliance.publishers.llhls.window import Boundary, TrackWindow
 
+#: Codecs whose samples say everything: there may be no configuration.
+_SELF_CONTAINED = frozenset({Codec.OPUS, Codec.VP9})
 #: A part other than the last of its segment is at least this share of the part target (draft 4.4.4.9).
 SHORTEST_PART = 0.85
 #: Room in the part target, in seconds, for a source whose times are whole milliseconds.
@@ -75,6 +77,10 @@ class TrackPackager:
         """Ticks from the start of the open segment to a sample at ``dts``: its media, with holes."""
         media = self.closed_ticks + (self._part_end - self._start if self._payloads else 0)
         return max(media, dts - self.segment_start)
+
+    def takes(self, track: Track) -> bool:
+        """Whether ``track`` can be packaged as it is."""
+        return track.codec in SUPPORTED_CODECS and bool(track.codec_config or track.codec in _SELF_CONTAINED)
 
     def jumps(self, packet: Packet) -> bool:
         """Whether more than a part's time is missing before ``packet``."""

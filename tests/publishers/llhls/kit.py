@@ -93,6 +93,7 @@ class FakeDirectory:
     def __init__(self, application: Application) -> None:
         self.settings = application
         self.hosts = {"*": "default"}
+        self.outputs: dict[str, Stream] = {}
 
     def vhost_for_host(self, host: str) -> str | None:
         return next((vhost for pattern, vhost in self.hosts.items() if fnmatchcase(host, pattern)), None)
@@ -104,7 +105,7 @@ class FakeDirectory:
         raise AssertionError("publishers open no inputs")
 
     def output(self, vhost: str, app: str, name: str) -> Stream | None:
-        return None
+        return self.outputs.get(name) if vhost == "default" else None
 
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         return None
@@ -154,6 +155,7 @@ class Station:
 
     publisher: LlhlsPublisher
     context: Context
+    directory: FakeDirectory
     application: Application
     wall: WallClock
     numbers: Numbers
@@ -189,7 +191,7 @@ async def station(**llhls: object) -> AsyncIterator[Station]:
         publisher = LlhlsPublisher(context)
         transport = httpx.ASGITransport(app=publisher.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://box/app/cam/", timeout=None) as client:
-            yield Station(publisher, context, application, wall, numbers, nursery, client)
+            yield Station(publisher, context, directory, application, wall, numbers, nursery, client)
         nursery.cancel_scope.cancel()
 
 

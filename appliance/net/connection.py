@@ -62,6 +62,14 @@ class Connection:
         self.busy = False
         self.gone = False
         self.extensions: dict[str, Any] = {}
+        self._scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": ASGI_VERSION,
+            "scheme": transport.scheme,
+            "root_path": "",
+            "client": client,
+            "server": local,
+        }
 
     async def run(self) -> None:
         raise NotImplementedError
@@ -121,22 +129,14 @@ class Connection:
         self, kind: str, version: str, method: str, target: bytes, headers: Headers, extensions: dict[str, Any]
     ) -> Scope:
         """An ASGI scope. Raises BadTarget."""
-        path, raw_path, query = parse_target(target)
-        scheme = self.transport.scheme
-        scope: Scope = {
-            "type": kind,
-            "asgi": ASGI_VERSION,
-            "http_version": version,
-            "scheme": scheme if kind == "http" else scheme.replace("http", "ws"),
-            "path": path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": headers,
-            "client": self.client,
-            "server": self.local,
-            "extensions": extensions,
-        }
+        scope: Scope = self._scope.copy()
+        scope["path"], scope["raw_path"], scope["query_string"] = parse_target(target)
+        scope["http_version"] = version
+        scope["headers"] = headers
+        scope["extensions"] = extensions
         if kind == "http":
             scope["method"] = method
+        else:
+            scope["type"] = kind
+            scope["scheme"] = self.transport.scheme.replace("http", "ws")
         return scope

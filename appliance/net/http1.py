@@ -118,7 +118,7 @@ class Http1Connection(Connection):
         limits = self.limits
         begun = parser.in_head
         patience = limits.idle_timeout if self._answered and not begun else limits.header_timeout
-        self.read_deadline = trio.current_time() + patience
+        self.read_deadline = self.server.now + limits.sweep_interval + patience
         self._idle = True
         transport = self.transport
         while not parser.requests and not parser.failure:
@@ -152,7 +152,7 @@ class Http1Connection(Connection):
             await self._refuse(400)
             return False
         self.server.requests += 1
-        if not exchange.body_fits():
+        if (request.chunked or request.content_length > 0) and not exchange.body_fits():
             await self._refuse(413)
             return False
         self.busy = True
@@ -279,11 +279,8 @@ class Http1Exchange:
 
     def body_fits(self) -> bool:
         """Whether the body that the head announces is within the route's limit."""
-        request = self._request
-        if request.content_length > 0 or request.chunked:
-            self._body_limit = self._connection.server.body_limit(self.scope)
-            return request.content_length <= self._body_limit
-        return True
+        self._body_limit = self._connection.server.body_limit(self.scope)
+        return self._request.content_length <= self._body_limit
 
     async def receive(self) -> Message:
         request = self._request

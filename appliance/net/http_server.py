@@ -58,6 +58,7 @@ class HttpServer:
         self.limits = limits or Limits()
         self.requests = 0
         self.stopping = False
+        self.now = 0.0  # The time of the last sweep, for deadlines that need be no more exact than that.
         self.heads = Heads(server_header)
         self.request_fields = RequestFields()
         self._body_limit = body_limit
@@ -108,6 +109,7 @@ class HttpServer:
             task_status.started([])
             return
         bound = bind_listeners(listeners)
+        self.now = trio.current_time()
         try:
             async with trio.open_nursery() as nursery:
                 self._serving = nursery.cancel_scope
@@ -246,7 +248,7 @@ class HttpServer:
         """Once an interval: deadlines, and clients that left while their handler runs."""
         while True:
             await trio.sleep(self.limits.sweep_interval)
-            now = trio.current_time()
+            now = self.now = trio.current_time()
             poll = select.poll()
             watched: dict[int, Connection] = {}
             for connection in self._open:

@@ -42,7 +42,8 @@ class Heads:
 
     def start(self, status: int) -> bytes:
         """Status line, date and server."""
-        self._tick()
+        if int(time.time()) != self._second:
+            self._tick()
         start = self._starts.get(status)
         if start is None:
             line = f"HTTP/1.1 {status} {phrase(status)}\r\n".encode("ascii")

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from appliance.errors import KilnError, RemoteProtocolError, WorkerFault
+from appliance.logs import RateLimited
 from appliance.media.clock import NANOSECONDS, Clock
 from appliance.media.contracts import Progress
 from appliance.media.packet import Packet
@@ -105,6 +106,7 @@ class Transcoder:
         self._stale = 0
         self._packets_out = 0
         self._stopping = False
+        self.reports = RateLimited(log)
 
     async def run(self, progress: Progress) -> None:
         """Until the input stream ends (a raw source never does) or it is cancelled. Worker faults don't end it."""
@@ -371,7 +373,8 @@ class _Life:
         where = "" if fault.id is None else f"track {fault.id}: "
         if fault.fatal:
             raise WorkerFault(where + fault.text)
-        log.warning("codec worker reports stream=%s fault=%r", self._owner.label, where + fault.text)
+        self._owner.reports(logging.WARNING, "codec worker reports stream=%s fault=%r", self._owner.label,
+                            where + fault.text)  # fmt: skip
         self._owner._sink.fault(where + fault.text)
 
     def _shows_life(self) -> None:
@@ -404,9 +407,7 @@ class _Life:
 
     @property
     def _pending(self) -> bool:
-        if self._owner._source_url is not None:
-            return not self._consumed.source_silent
-        return self._sent > self._consumed.consumed_packets
+        return self._owner._source_url is not None or self._sent > self._consumed.consumed_packets
 
     async def _take(self) -> None:
         receiver = MediaReceiver()

@@ -44,7 +44,7 @@ HARDWARE: frozenset[str] = frozenset(name for module in HARDWARE_MODULES for nam
 
 
 def is_hardware(encoder: str) -> bool:
-    return encoder in HARDWARE
+    return encoder.partition(":")[0] in HARDWARE
 
 
 def split_codec(text: str) -> tuple[Codec, str]:
@@ -65,7 +65,7 @@ _CODEC_NAMES = {
 
 
 def candidates(codec: Codec, modules: Sequence[str] = (), working: Collection[str] | None = None) -> tuple[str, ...]:
-    """FFmpeg encoders to try for ``codec``, in order.
+    """FFmpeg encoders to try for ``codec``, in order; ``h264_nvenc:1`` where a device is chosen.
 
     ``modules``: what the encode asks for (``name`` or ``name:device``); () is software. With a list, only the listed
     ones; ``default`` is software. ``working``: the hardware encoders that the probe saw encode; None leaves it to the
@@ -73,12 +73,15 @@ def candidates(codec: Codec, modules: Sequence[str] = (), working: Collection[st
     """
     names: list[str] = []
     for module in modules or ("default",):
-        name = module.partition(":")[0].strip().lower()
+        name, _, device = module.strip().lower().partition(":")
         encoder = SOFTWARE.get(codec) if name == "default" else _MODULES.get(name, {}).get(codec)
         if encoder is None or (is_hardware(encoder) and working is not None and encoder not in working):
             continue
-        if encoder not in names:
-            names.append(encoder)
+        if device and (name != "nv" or not device.isdecimal()):
+            raise ConfigError(f"module {module!r}: only nv takes a device, by its number")
+        wanted = f"{encoder}:{device}" if device else encoder
+        if wanted not in names:
+            names.append(wanted)
     if not names:
         asked = ", ".join(modules) or "default"
         raise ConfigError(f"no encoder for {codec} among the modules: {asked}", hint="add `default` for software")

@@ -62,13 +62,13 @@ class Ready(msgspec.Struct, frozen=True, tag=True):
 
 class Progress(msgspec.Struct, frozen=True, tag=True):
     """Sums since the start of this worker: input consumed (bytes, packets), the newest dts consumed (ns), packets
-    made. ``source_silent``: the raw source gives nothing, which is not the worker's fault."""
+    made. ``fed``: raw frames given to the renditions, so that very slow encoders are not taken for a dead worker."""
 
     consumed_bytes: int
     consumed_packets: int
     consumed_ns: int
     produced: int
-    source_silent: bool = False
+    fed: int = 0
 
 
 class RenditionStats(msgspec.Struct, frozen=True):

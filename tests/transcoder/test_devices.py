@@ -31,12 +31,14 @@ class Frames(Graph):
         self.faults: list[str] = []
         self.lock = threading.Lock()
 
-    def add_video_input(self, id: int, rate: Fraction | None, phase: int | None = None) -> None:
+    def add_video_input(
+        self, id: int, rate: Fraction | None, phase: int | None = None, *, adapt: bool = False
+    ) -> None:
         assert rate == 30
 
-    def video_frame(self, input_id: int, frame: VideoFrame, time: int) -> None:
+    def video_frame(self, input_id: int, frame: VideoFrame, at: int) -> None:
         with self.lock:
-            self.pictures.append((time, frame))
+            self.pictures.append((at, frame))
 
     def audio_frame(self, input_id: int, frame: AudioFrame) -> None:
         with self.lock:

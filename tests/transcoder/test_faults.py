@@ -197,3 +197,35 @@ async def test_spares_are_replaced_when_taken_or_dead() -> None:
     await worker.reap()
     assert not worker.alive
     assert pool.spares == 0
+
+
+HANGING = """
+import os, time
+import appliance.transcoder.worker.video as video
+flag = os.environ["HANG_ONCE"]
+encode = video._Encoder.encode
+def hang(self, work):
+    if self._spec.id == 1 and work.time > 90000 and os.path.exists(flag):
+        os.unlink(flag)
+        time.sleep(1000)
+    return encode(self, work)
+video._Encoder.encode = hang
+"""
+
+
+async def test_an_encoder_that_hangs_is_seen_by_the_worker_itself(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HANGING)
+    flag = tmp_path / "hang"
+    flag.touch()
+    pool = WorkerPool(size=1, environment={**os.environ, "PYTHONPATH": str(tmp_path), "HANG_ONCE": str(flag)})
+    pool.fill()
+    specs = [h264(0), h264(1, width=160)]
+    async with transcoding(specs, source_url=URL + "&audio=off", pool=pool) as (transcoder, recorder):
+        await recorder.have(1, 10)
+        pool.fill()
+        await recorder.until(lambda: transcoder.restarts == 1, 10)
+        await recorder.more(0, 20)
+        await recorder.more(1, 20)
+    await pool.close()
+    assert recorder.faults == ["track 1: the encoder hangs"]
+    assert longest_silence(recorder.at[1]) < 3.0

@@ -26,7 +26,7 @@ TO_WORKER: list[messages.ToWorker] = [
 ]
 FROM_WORKER: list[messages.FromWorker] = [
     messages.Ready(1),
-    messages.Progress(1, 2, 3, 4, True),
+    messages.Progress(1, 2, 3, 4, 5),
     messages.Stats(1.5, 2, 3, 4, 5, [messages.RenditionStats(id=0, dropped=7)]),
     messages.Fault("why", 3, True),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import pairwise
 
+import msgspec
 import trio
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
@@ -199,3 +200,35 @@ async def test_the_end_of_the_input_is_the_end_of_the_output() -> None:
         await recorder.until(lambda: len(recorder.packets.get(0, ())) == 60)
         await recorder.until(lambda: 1 in recorder.packets and seconds_of(recorder.packets[1][-1]) > 1.93)
     assert seconds_of(recorder.packets[0][-1]) > 1.96
+
+
+async def test_a_source_that_is_faster_than_it_says_is_followed() -> None:
+    source = FileInput()
+    slow = msgspec.structs.replace(source.tracks[0], frame_rate=15.0)
+    source.mangle = lambda packet: msgspec.structs.replace(packet, track=slow) if packet.track.is_video else None
+    async with trio.open_nursery() as nursery:
+        async with transcoding([h264(0), h264(1, framerate=10)], stream=source.stream) as (_, recorder):
+            nursery.start_soon(partial(source.play, speed=2.0))
+            await recorder.until(lambda: len(recorder.tracks.get(0, ())) == 2, 20)
+            await recorder.more(0, 60)
+        nursery.cancel_scope.cancel()
+    assert [track.frame_rate for track in recorder.tracks[0]] == [15.0, 30.0]
+    assert gaps(recorder.packets[0][:30]) == {6000}
+    assert gaps(recorder.packets[0][-50:]) == {3000}
+    assert len(recorder.tracks[1]) == 1
+    assert gaps(recorder.packets[1]) == {9000}
+    assert len(decode(recorder.packets[0])) == len(recorder.packets[0])
+
+
+async def test_an_input_that_does_not_say_its_rate_is_measured() -> None:
+    source = FileInput()
+    silent = msgspec.structs.replace(source.tracks[0], frame_rate=0.0)
+    source.mangle = lambda packet: msgspec.structs.replace(packet, track=silent) if packet.track.is_video else packet
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(source.play)
+        async with transcoding([h264(0)], stream=source.stream) as (_, recorder):
+            await recorder.have(0, 40)
+        nursery.cancel_scope.cancel()
+    assert recorder.tracks[0][0].frame_rate == 30.0
+    assert recorder.packets[0][0].pts == 0
+    assert gaps(recorder.packets[0]) == {3000}

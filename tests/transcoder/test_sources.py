@@ -13,7 +13,7 @@ from appliance.media.track import Codec
 from appliance.transcoder import sources
 from appliance.transcoder.encoders import candidates, split_codec
 from appliance.transcoder.spec import RenditionSpec, frame_rate_fraction, output_sample_rate, output_size
-from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
+from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, RateWatch, key_frame_interval
 
 
 def test_a_bare_pattern_is_720p30_with_sound() -> None:
@@ -99,11 +99,14 @@ def test_codec_names_and_modules() -> None:
     assert split_codec("H264") == (Codec.H264, "")
     assert split_codec("h265_nv") == (Codec.H265, "nv")
     assert candidates(Codec.H264) == ("libx264",)
-    assert candidates(Codec.H264, ("nv:0", "qsv", "default")) == ("h264_nvenc", "h264_qsv", "libx264")
+    assert candidates(Codec.H264, ("nv:1", "qsv", "default")) == ("h264_nvenc:1", "h264_qsv", "libx264")
     assert candidates(Codec.H264, ("nv", "default"), working=()) == ("libx264",)
     assert candidates(Codec.H264, ("openh264", "x264")) == ("libx264",)
     with pytest.raises(ConfigError, match="no encoder for H264"):
         candidates(Codec.H264, ("nv",), working=())
+    for module in ("qsv:1", "nv:first"):
+        with pytest.raises(ConfigError, match="only nv takes a device"):
+            candidates(Codec.H264, (module,))
     for bad in ("flv", "h264_gpu", ""):
         with pytest.raises(ConfigError, match="unknown"):
             split_codec(bad)
@@ -200,3 +203,21 @@ def test_the_rate_of_an_undeclared_input_is_measured(step: int, rate: int) -> No
         if found:
             break
     assert found == rate
+
+
+def test_a_rate_that_changes_is_noticed_and_a_hole_is_not_a_rate() -> None:
+    watch = RateWatch(Fraction(30))
+    steady = [watch.add(3000 * index + index % 2 * 400) for index in range(400)]
+    assert set(steady) == {None}
+    # Every tenth frame lost for a moment, then a long hole: still 30.
+    at = 1_200_000
+    for index in range(80):
+        at += 6000 if index % 20 == 0 else 3000
+        assert watch.add(at) is None
+    at += 400_000
+    assert watch.add(at) is None
+    found = []
+    for _ in range(400):
+        at += 1500
+        found.append(watch.add(at))
+    assert next(rate for rate in found if rate) == 60

@@ -61,7 +61,7 @@ class Source(Protocol):
 
     frames: int
     late: int
-    silent: bool
+    fed: int
     consumed_bytes: int
     consumed_packets: int
     consumed_ns: int
@@ -181,7 +181,7 @@ class Worker:
         if source is None:
             return
         progress = messages.Progress(source.consumed_bytes, source.consumed_packets, source.consumed_ns,
-                                     self._outbox.produced, source.silent)  # fmt: skip
+                                     self._outbox.produced, source.fed)  # fmt: skip
         if progress != self._last_progress:
             self._last_progress = progress
             self._send(progress)

@@ -29,7 +29,7 @@ class PatternSource:
     def __init__(self, source: RawSource, epoch: int, graph: Graph) -> None:
         self.frames = 0
         self.late = 0
-        self.silent = False
+        self.fed = 0
         self.decode_errors = 0
         self.consumed_bytes = 0
         self.consumed_packets = 0
@@ -86,6 +86,7 @@ class PatternSource:
         at = Fraction(step) / self._source.frame_rate
         frame = picture.frame(time.time_ns() - (now - due), flash=at % 1 < Fraction(1, 25))
         self.frames += 1
+        self.fed += 1
         self._graph.video_frame(VIDEO_TRACK, frame, round(at * VIDEO_TIMESCALE))
         return step + 1
 

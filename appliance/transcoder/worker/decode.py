@@ -132,7 +132,7 @@ class PacketSource:
         self.consumed_ns = 0
         self.frames = 0
         self.late = 0
-        self.silent = False
+        self.fed = 0
         self._media = media
         self._graph = graph
         self._emit_from = emit_from
@@ -174,7 +174,7 @@ class PacketSource:
             self._fault(str(fault), None, False)
         if track.is_video and (old is None or old.track.frame_rate != track.frame_rate):
             rate = frame_rate_fraction(track.frame_rate) if 1 <= track.frame_rate <= 240 else None
-            self._graph.add_video_input(track.id, rate)
+            self._graph.add_video_input(track.id, rate, adapt=True)
 
     def _lapse(self, track_id: int) -> None:
         decoder = self._decoders.get(track_id)

@@ -89,7 +89,7 @@ class DeviceSource:
     ) -> None:  # fmt: skip
         self.frames = 0
         self.late = 0
-        self.silent = False
+        self.fed = 0
         self.decode_errors = 0
         self.consumed_bytes = 0
         self.consumed_packets = 0
@@ -190,6 +190,7 @@ class DeviceSource:
         chunk = 0
         while not self._stopped.wait(max(0, tick.due(step) - time.monotonic_ns()) / NANOSECONDS):
             now = time.monotonic_ns()
+            self.fed += 1
             if pictures is not None and self._silent(VIDEO_TRACK, now):
                 slate = slate or SlatePicture(source.width, source.height, source.frame_rate)
                 at = self._ticks(pictures.due(step))

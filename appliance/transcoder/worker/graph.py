@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -17,7 +18,7 @@ from appliance.transcoder.worker.audio import AudioRendition
 from appliance.transcoder.worker.outbox import Outbox
 from appliance.transcoder.worker.video import ReportFault, VideoInput, VideoRendition
 
-NANOSECONDS = 1_000_000_000
+RETRY_SECONDS = 1.0
 
 
 class Graph:
@@ -31,11 +32,15 @@ class Graph:
         self._video: dict[int, VideoRendition] = {}
         self._audio: dict[int, AudioRendition] = {}
         self._ended: list[VideoRendition] = []
+        # When an audio rendition that failed may try again, monotonic seconds.
+        self._retry: dict[int, float] = {}
 
-    def add_video_input(self, id: int, rate: Fraction | None, phase: int | None = None) -> None:
-        """A video track, anew when its shape of time changed. ``rate`` None: measured from the first frames."""
+    def add_video_input(
+        self, id: int, rate: Fraction | None, phase: int | None = None, *, adapt: bool = False
+    ) -> None:
+        """A video track, anew when its shape of time changed (`VideoInput` tells what the arguments mean)."""
         with self._lock:
-            fresh = self._inputs[id] = VideoInput(rate, phase)
+            fresh = self._inputs[id] = VideoInput(rate, phase, adapt=adapt)
             fresh.renditions = [r for r in self._video.values() if r.spec.input_id == id]
 
     def set_renditions(self, specs: Sequence[RenditionSpec]) -> None:
@@ -69,10 +74,10 @@ class Graph:
             if id not in self._audio:
                 self._audio[id] = AudioRendition(spec, self._outbox)
 
-    def video_frame(self, input_id: int, frame: VideoFrame, time: int) -> None:
-        """``time``: 90 kHz ticks of the stream's timeline."""
+    def video_frame(self, input_id: int, frame: VideoFrame, at: int) -> None:
+        """``at``: 90 kHz ticks of the stream's timeline."""
         with self._lock:
-            self._inputs[input_id].frame(frame, time)
+            self._inputs[input_id].frame(frame, at)
 
     def wait_for_room(self, input_id: int, until: float) -> None:
         """Wait for the encoders of an input to work off a burst, up to the monotonic second ``until``."""
@@ -90,7 +95,7 @@ class Graph:
         """``frame`` with pts and time base on the stream's timeline."""
         with self._lock:
             for id, rendition in list(self._audio.items()):
-                if rendition.spec.input_id != input_id:
+                if rendition.spec.input_id != input_id or time.monotonic() < self._retry.get(id, 0.0):
                     continue
                 try:
                     rendition.frame(frame)
@@ -98,6 +103,7 @@ class Graph:
                     self._fault(str(error), id, False)
                     # A new one takes its place: what libav keeps after an error is anybody's guess.
                     self._audio[id] = AudioRendition(rendition.spec, self._outbox)
+                    self._retry[id] = time.monotonic() + RETRY_SECONDS
 
     def force_key_frame(self) -> None:
         with self._lock:

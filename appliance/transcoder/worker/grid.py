@@ -113,6 +113,48 @@ class RateMeter:
         return near_common_rate((len(times) - 1) * VIDEO_TIMESCALE / span)
 
 
+class RateWatch:
+    """Notices that an input's frame rate is not what it was taken for, or has changed."""
+
+    WINDOW = 3 * VIDEO_TIMESCALE
+    #: A longer step than this is a hole, not a frame rate.
+    HOLE = VIDEO_TIMESCALE // 2
+    #: How far off a rate has to be, in two windows in a row.
+    OFF = 0.07
+
+    def __init__(self, rate: Fraction) -> None:
+        self._rate = rate
+        self._first: int | None = None
+        self._previous = 0
+        self._count = 0
+        self._suspected: Fraction | None = None
+
+    def start_over(self) -> None:
+        """Frames are missing here for another reason."""
+        self._first = None
+
+    def add(self, at: int) -> Fraction | None:
+        """A frame at ``at``; the new rate when there is one."""
+        if self._first is None or not 0 < at - self._previous <= self.HOLE:
+            self._first, self._previous, self._count = at, at, 0
+            return None
+        self._previous = at
+        self._count += 1
+        span = at - self._first
+        if span < self.WINDOW:
+            return None
+        measured = self._count * VIDEO_TIMESCALE / span
+        self._first, self._count = at, 0
+        if abs(measured - self._rate) <= self.OFF * self._rate:
+            self._suspected = None
+            return None
+        found = near_common_rate(measured)
+        if found != self._suspected:
+            self._suspected = found
+            return None
+        return found
+
+
 _COMMON = (
     Fraction(5), Fraction(10), Fraction(12), Fraction(15), Fraction(20), Fraction(24000, 1001), Fraction(24),
     Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(48), Fraction(50), Fraction(60000, 1001), Fraction(60),

@@ -19,7 +19,7 @@ from appliance.transcoder.encoders import candidates
 from appliance.transcoder.messages import RenditionStats
 from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, frame_rate_fraction, output_size
 from appliance.transcoder.worker.bitstream import Canonical
-from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, key_frame_interval
+from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, RateWatch, key_frame_interval
 from appliance.transcoder.worker.outbox import Outbox
 from appliance.transcoder.worker.patience import Patience
 from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format
@@ -49,15 +49,21 @@ class _Work(NamedTuple):
 
 
 class VideoInput:
-    """The decoded frames of one input track. Calls come from one thread at a time."""
+    """The decoded frames of one input track. Calls come from one thread at a time.
 
-    def __init__(self, rate: Fraction | None, phase: int | None = None) -> None:
+    ``rate`` None is measured; ``phase`` None is that of the first frame. With ``adapt`` a rate that turns out to be
+    another one is followed by the renditions that have no frame rate of their own.
+    """
+
+    def __init__(self, rate: Fraction | None, phase: int | None = None, *, adapt: bool = False) -> None:
         self.renditions: list[VideoRendition] = []
         self.key_wanted = False
         self._rate = rate
         self._phase = phase
         self._grid: InputGrid | None = None
         self._meter = RateMeter()
+        self._adapt = adapt
+        self._watch: RateWatch | None = None
         self._held: list[tuple[VideoFrame, int]] = []
         self._fill = False
         self._force_from: int | None = None
@@ -65,6 +71,9 @@ class VideoInput:
     def frame(self, frame: VideoFrame, at: int) -> None:
         """One raw frame at ``at`` (90 kHz ticks of the stream's timeline)."""
         if self._grid is not None:
+            changed = self._watch.add(at) if self._watch else None
+            if changed is not None:
+                self._follow(self._grid, changed)
             self._offer(self._grid, frame, at)
             return
         self._held.append((frame, at))
@@ -74,6 +83,8 @@ class VideoInput:
             return
         phase = self._held[0][1] if self._phase is None else self._phase
         grid = self._grid = InputGrid(self._rate, phase)
+        if self._adapt:
+            self._watch = RateWatch(self._rate)
         held, self._held = self._held, []
         for earlier, then in held:
             self._offer(grid, earlier, then)
@@ -81,6 +92,14 @@ class VideoInput:
     def lapse(self) -> None:
         """Frames were left out on purpose: the hole is not filled."""
         self._fill = False
+        if self._watch is not None:
+            self._watch.start_over()
+
+    def _follow(self, grid: InputGrid, rate: Fraction) -> None:
+        self._grid = InputGrid(rate, grid.phase)
+        self._watch = RateWatch(rate)
+        for rendition in self.renditions:
+            rendition.follow(self._grid)
 
     def _offer(self, grid: InputGrid, frame: VideoFrame, at: int) -> None:
         steady = grid.snap(at)
@@ -159,6 +178,15 @@ class VideoRendition:
         self._put(_Work(frame, at, self._key_pending, time.monotonic_ns()))
         if self.spec.skip_frames >= 0:
             self._adapt_skip(slots)
+
+    def follow(self, grid: InputGrid) -> None:
+        """The input has another frame rate from here on."""
+        old = self._slots
+        if old is None or (self.spec.framerate and self.spec.skip_frames < 0):
+            return
+        slots = self._make_slots(grid)
+        if old.last is not None:
+            slots.last = slots.slot_at(old.time_of(old.last))
 
     def _make_slots(self, grid: InputGrid) -> FrameSlots:
         spec = self.spec
@@ -317,7 +345,7 @@ class VideoRendition:
 
     def _encode(self, work: _Work) -> None:
         encoder = self._encoder
-        if encoder is None or not encoder.takes(work.frame):
+        if encoder is None or not encoder.takes(work.frame, self._slots):
             if encoder is not None:
                 self._send(encoder.finish(), encoder)
             encoder = self._open(work.frame, encoder.candidate if encoder else 0)
@@ -412,8 +440,10 @@ class _Encoder:
         self._earliest = spec.b_frames * slots.duration
         self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(slots.rate))
 
-    def takes(self, frame: VideoFrame) -> bool:
-        """Get ready for pictures like ``frame``; False when they would come out in another size."""
+    def takes(self, frame: VideoFrame, slots: FrameSlots | None) -> bool:
+        """Get ready for pictures like ``frame``; False when they would come out in another size or frame rate."""
+        if slots is not None and slots.rate != self._rate:
+            return False
         shape = (frame.width, frame.height, frame.format.name)
         if shape != self._shape:
             if output_size(self._spec, frame.width, frame.height) != self._size:

@@ -54,8 +54,9 @@ class VideoSettings:
 
 
 def open_video_encoder(name: str, settings: VideoSettings) -> VideoCodecContext:
-    """Open FFmpeg's encoder ``name``. Raises WorkerFault with the reason."""
+    """Open FFmpeg's encoder ``name`` (``h264_nvenc:1``: on the second GPU). Raises WorkerFault with the reason."""
     spec = settings.spec
+    name, _, device = name.partition(":")
     try:
         context: VideoCodecContext = CodecContext.create(name, "w")  # type: ignore[assignment]
         context.width = settings.width
@@ -64,7 +65,7 @@ def open_video_encoder(name: str, settings: VideoSettings) -> VideoCodecContext:
         context.time_base = Fraction(1, VIDEO_TIMESCALE)
         context.framerate = settings.rate
         context.pix_fmt = _PIXEL_FORMATS.get(name, "yuv420p")
-        context.options = _OPTIONS.get(name, _hardware)(settings)
+        context.options = _OPTIONS.get(name, _hardware)(settings) | ({"gpu": device} if device else {})
         if spec.kind == "video":
             context.bit_rate = spec.bitrate or None
             context.gop_size = settings.gop
@@ -90,7 +91,7 @@ def reason(error: Exception) -> str:
 
 def pixel_format(name: str) -> str:
     """What an encoder is fed with."""
-    return _PIXEL_FORMATS.get(name, "yuv420p")
+    return _PIXEL_FORMATS.get(name.partition(":")[0], "yuv420p")
 
 
 _PIXEL_FORMATS = {

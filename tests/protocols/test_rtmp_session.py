@@ -260,8 +260,11 @@ def test_nothing_is_read_while_a_publish_waits_for_its_answer() -> None:
     assert isinstance(publish, Publish)
     with pytest.raises(RuntimeError, match="waiting"):
         raw.server.receive_data(b"x")
-    with pytest.raises(RuntimeError):
-        raw.server.end_publish("NetStream.Publish.Rejected", "")
+    raw.server.accept_publish()
+    with pytest.raises(RuntimeError, match="not asked"):
+        raw.server.accept_publish()
+    with pytest.raises(RuntimeError, match="nothing was published"):
+        RtmpServer().end_publish("NetStream.Publish.Rejected", "")
 
 
 def test_commands_in_amf3_messages_are_understood() -> None:

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 import trio
 
-from appliance.errors import ConfigError
+from appliance.errors import ConfigError, NameTaken
 from appliance.media.track import Track
 from appliance.net.listener import Listener
 from appliance.protocols.amf0 import encode
@@ -301,17 +301,35 @@ async def test_a_codec_that_is_not_carried_is_not_waited_for() -> None:
         await directory.inputs[0].wait(lambda it: len(it.sent) == 1)
 
 
-async def test_a_publisher_of_nothing_that_is_carried_is_told_so() -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["stays", "ends its stream in the same breath"])
+async def test_a_publisher_of_nothing_that_is_carried_is_told_so(gone: bool) -> None:
     directory = RecordingDirectory()
     async with serving(directory) as provider:
         encoder = await Encoder.publishing(provider)
         encoder.client.send_audio(0, b"\x2fmp3")
         encoder.client.send_video(0, b"\x22h263")
+        if gone:
+            encoder.client.stop()
         await encoder.start()
         assert encoder.refused is not None
         assert "no track that can be carried" in encoder.refused.description
         await encoder.closed()
         assert "refused" in (directory.inputs[0].closed or "")
+
+
+async def test_a_stream_that_the_engine_can_not_take_is_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: RecordedInput, tracks: Sequence[Track]) -> None:
+        raise NameTaken("output stream cam is on already")
+
+    monkeypatch.setattr(RecordedInput, "prepare", refuse)
+    directory = RecordingDirectory()
+    async with serving(directory) as provider:
+        encoder = await Encoder.publishing(provider)
+        await encoder.headers(VIDEO[0][0], AUDIO[0][0])
+        await encoder.frames(FRAMES)
+        await encoder.start()
+        assert encoder.refused == Refused("NetStream.Publish.BadName", "output stream cam is on already")
+        await encoder.closed()
 
 
 async def test_video_begins_with_a_key_frame() -> None:

@@ -144,8 +144,9 @@ class RtmpServer:
         self._send_status("error", code, description)
 
     def end_publish(self, code: str, description: str) -> None:
-        """Tell a publisher that it is put off the air. Close after sending."""
-        self._require(State.PUBLISHING)
+        """Tell a publisher that it is put off the air, whatever it has said since. Close after sending."""
+        if self.state in (State.HANDSHAKE, State.NEW):
+            raise RuntimeError(f"RTMP session is {self.state.value}, nothing was published")
         self.state = State.REFUSED
         self._send_status("error", code, description)
 

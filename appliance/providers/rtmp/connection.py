@@ -108,13 +108,19 @@ class Connection:
         try:
             return await self._read()
         except NothingToCarry as error:
-            self._session.end_publish("NetStream.Publish.Rejected", str(error))
-            return f"refused: {error}"
+            return self._put_off(error)
         except RemoteProtocolError as error:
             self._room.counters.protocol_errors += 1
             return f"protocol error: {error}"
+        except KilnError as error:
+            # The engine can't take the stream after all.
+            return self._put_off(error)
         except OSError as error:
             return f"connection lost: {error.strerror or error}"
+
+    def _put_off(self, error: KilnError) -> str:
+        self._session.end_publish(refusal_code(error), str(error))
+        return f"refused: {error}"
 
     async def _read(self) -> str:
         descriptor = self._socket.fileno()

@@ -106,9 +106,9 @@ class Relay:
             async for due, data in receive:
                 await trio.sleep_until(due)
                 await self._wait_bright()
-                await sink.send_all(data)
                 if self.toxics.bandwidth:
                     await trio.sleep(len(data) / self.toxics.bandwidth)
+                await sink.send_all(data)
         await sink.send_eof()
 
     # -- UDP

@@ -38,6 +38,8 @@ LINGER: Final = 1.0
 #: the tail stays out, because a sender with Nagle's algorithm holds it back until we have read the rest.
 _SLEEP_THROUGH: Final = 8 * 1024
 _TAIL: Final = 4 * 1024
+#: Sound alone does not wake us while pictures larger than this keep coming: it is read with the next picture.
+_SOUND_WAITS: Final = 1024
 #: What may wait for a publisher that does not read; after that it gets no more acknowledgements.
 _UNSENT: Final = 16 * 1024
 
@@ -61,6 +63,8 @@ class Connection:
         self._software = ""
         self._began = self._heard = trio.current_time()
         self._heard_bytes = 0
+        #: Sizes of the smallest picture in this second and in the one before (0: none came).
+        self._smallest = self._smallest_before = 0
 
     @property
     def publishing(self) -> bool:
@@ -73,7 +77,8 @@ class Connection:
         self._scope.cancel()
 
     def overdue(self, now: float) -> str:
-        """Why this connection has to go now, "" when it may stay."""
+        """Why this connection has to go now, "" when it may stay. Called once a second."""
+        self._smallest_before, self._smallest = self._smallest, 0
         if self.bytes != self._heard_bytes:
             self._heard, self._heard_bytes = now, self.bytes
         ingest = self.ingest
@@ -138,14 +143,22 @@ class Connection:
             except BlockingIOError:
                 pass
             self._take(data)
-            missing = session.missing
-            if missing > _SLEEP_THROUGH or low_water > 1:
-                low_water = max(1, min(missing - _TAIL, READ_SIZE))
+            wanted = self._low_water(session.missing)
+            if wanted != low_water:
+                low_water = wanted
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
             if self.unsent or session.has_data_to_send:
                 await self._flush()
             if self._reason:
                 return self._reason
+
+    def _low_water(self, missing: int) -> int:
+        """How much must be there before the kernel wakes us, when ``missing`` bytes of a message are not."""
+        if missing > _SLEEP_THROUGH:
+            return min(missing - _TAIL, READ_SIZE)
+        if missing > 1:
+            return 1
+        return _SOUND_WAITS if min(self._smallest, self._smallest_before) > _SOUND_WAITS else 1
 
     def _take(self, data: bytes) -> None:
         self.bytes += len(data)
@@ -156,6 +169,9 @@ class Connection:
             for event in events:
                 if isinstance(event, Video):
                     if ingest is not None:
+                        size = len(event.body)
+                        if size < self._smallest or not self._smallest:
+                            self._smallest = size
                         ingest.video(event.timestamp, event.body)
                 elif isinstance(event, Audio):
                     if ingest is not None:

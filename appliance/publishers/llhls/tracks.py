@@ -135,7 +135,12 @@ class TrackPackager:
             if dts != self._part_end:
                 dts = self._mend(dts)
             if self._payloads and dts + duration - self._start > self._limit:
-                self._close_part(ends=False)
+                length = dts - self._start
+                if length >= SHORTEST_PART * self._limit:
+                    self._close_part(ends=False)
+                else:
+                    # Too long for the rest of this part, which is too short to end here: a hole rather than that.
+                    duration = self._limit - length
         if not self._payloads:
             self._start = dts
             self._independent = packet.keyframe or not self.video
@@ -178,11 +183,12 @@ class TrackPackager:
         mended = self._run[-step] + dts - self._part_end
         if mended <= 0:
             return self._part_end
-        if dts - self._start > self._limit:
+        # The last picture stands as long as the part may last; what is missing beyond that is a hole.
+        until = min(dts, self._start + self._limit)
+        self._run[-step] += until - self._part_end
+        self._part_end = self.end = until
+        if until < dts:
             self._close_part(ends=False)
-        else:
-            self._run[-step] = mended
-            self._part_end = dts
         return dts
 
     def _close_part(self, *, ends: bool) -> None:

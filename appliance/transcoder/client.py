@@ -18,6 +18,7 @@ from appliance.media.packet import Packet
 from appliance.media.stream import Reader, Stream
 from appliance.media.track import Track
 from appliance.transcoder import messages
+from appliance.transcoder.fallback import Fallback
 from appliance.transcoder.messages import Frame, MediaFrame, MediaReceiver, RenditionStats
 from appliance.transcoder.pool import Worker, WorkerPool
 from appliance.transcoder.spec import RenditionSpec
@@ -107,6 +108,9 @@ class Transcoder:
         self._packets_out = 0
         self._stopping = False
         self.reports = RateLimited(log)
+        self._fallback = Fallback(label)
+        # The rendition whose encoder ended the worker, when the worker could still say so.
+        self._suspect: int | None = None
 
     async def run(self, progress: Progress) -> None:
         """Until the input stream ends (a raw source never does) or it is cancelled. Worker faults don't end it."""
@@ -116,6 +120,9 @@ class Transcoder:
                 return
             self.restarts += 1
             self.last_fault = fault
+            in_use = [(id, output.encoder) for id, output in self._outputs.items()]
+            self._fallback.worker_lost(self._suspect, in_use, self._clock.monotonic() / NANOSECONDS)
+            self._suspect = None
             delay = self._backoff()
             log.error("codec worker failed stream=%s fault=%r restarts=%d wait=%.1f", self.label, fault, self.restarts,
                       delay)  # fmt: skip
@@ -163,9 +170,14 @@ class Transcoder:
         self._specs = {spec.id: spec for spec in specs}
         for id in [id for id in self._outputs if id not in self._specs]:
             del self._outputs[id]
-        self._tell(messages.SetRenditions(list(specs)))
+        self._tell(messages.SetRenditions(self._effective()))
         for id, output in self._outputs.items():
             output.spec = self._specs[id]
+
+    def _effective(self) -> list[RenditionSpec]:
+        """What a worker is asked for: the wishes, less hardware that keeps failing."""
+        now = self._clock.monotonic() / NANOSECONDS
+        return [self._fallback.effective(spec, now) for spec in self._specs.values()]
 
     def request_key_frame(self) -> bool:
         """A key frame in all renditions, at the same time; False when no worker could be told."""
@@ -233,6 +245,7 @@ class Transcoder:
         generation = 0
         if output is not None:
             track = encoded.as_track(spec, output.track.generation)
+            output.encoder = encoded.encoder
             if _same_decoder(track, output.track):
                 output.wait_key = True
                 return
@@ -241,7 +254,7 @@ class Transcoder:
         log.info("encoding stream=%s track=%d variant=%s codec=%s encoder=%s generation=%d", self.label, track.id,
                  track.variant, track.codec, encoded.encoder, generation)  # fmt: skip
         if output is None:
-            self._outputs[encoded.id] = _Output(spec, track)
+            self._outputs[encoded.id] = _Output(spec, track, encoded.encoder)
         else:
             output.spec, output.track, output.wait_key = spec, track, True
         self._sink.track(track)
@@ -255,10 +268,11 @@ class Transcoder:
 class _Output:
     """One output track's timeline, which outlives workers."""
 
-    __slots__ = ("last_dts", "spec", "track", "wait_key")
+    __slots__ = ("encoder", "last_dts", "spec", "track", "wait_key")
 
-    def __init__(self, spec: RenditionSpec, track: Track) -> None:
+    def __init__(self, spec: RenditionSpec, track: Track, encoder: str) -> None:
         self.spec = spec
+        self.encoder = encoder
         self.track = track
         self.last_dts = -1
         self.wait_key = True
@@ -341,7 +355,7 @@ class _Life:
     def _configure(self, emit_from: int) -> None:
         owner = self._owner
         self.worker.tell(
-            messages.Configure(owner.label, owner._epoch, owner._source_url, list(owner._specs.values()), emit_from)
+            messages.Configure(owner.label, owner._epoch, owner._source_url, owner._effective(), emit_from)
         )
 
     async def _hear(self) -> None:
@@ -372,6 +386,7 @@ class _Life:
     def _fault(self, fault: messages.Fault) -> None:
         where = "" if fault.id is None else f"track {fault.id}: "
         if fault.fatal:
+            self._owner._suspect = fault.id
             raise WorkerFault(where + fault.text)
         self._owner.reports(logging.WARNING, "codec worker reports stream=%s fault=%r", self._owner.label,
                             where + fault.text)  # fmt: skip

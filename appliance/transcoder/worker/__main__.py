@@ -77,7 +77,7 @@ class Worker:
     def __init__(self, control: socket.socket, media: socket.socket) -> None:
         # Here, so that a spare has all of it loaded before it is needed.
         from appliance.transcoder import messages
-        from appliance.transcoder.worker import decode, graph, outbox
+        from appliance.transcoder.worker import capture, decode, graph, outbox
 
         self._messages = messages
         self._control = control
@@ -87,6 +87,7 @@ class Worker:
         self._outbox = outbox.Outbox(media, lambda id: self._graph.want_key_frame(id))
         self._graph = graph.Graph(self._outbox, self._fault)
         self._decode = decode
+        self._capture = capture
         self._source: Source | None = None
         self._feeder: threading.Thread | None = None
         self._writer = threading.Thread(target=self._outbox.run, name="media out", daemon=True)
@@ -149,9 +150,7 @@ class Worker:
     def _open_source(self, message: Configure) -> Source:
         if message.source_url is None:
             return self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault)
-        from appliance.transcoder.worker.capture import open_source
-
-        return open_source(message.source_url, message.epoch, self._graph, self._fault)
+        return self._capture.open_source(message.source_url, message.epoch, self._graph, self._fault)
 
     def _feed(self, source: Source) -> None:
         try:

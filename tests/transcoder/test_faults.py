@@ -229,3 +229,26 @@ async def test_an_encoder_that_hangs_is_seen_by_the_worker_itself(tmp_path: Path
     await pool.close()
     assert recorder.faults == ["track 1: the encoder hangs"]
     assert longest_silence(recorder.at[1]) < 3.0
+
+
+NONSENSE = """
+import socket, sys, time
+media = socket.socket(fileno=int(sys.argv[-2]))
+media.sendall(b"\\xff" * 1000)
+time.sleep(60)
+"""
+
+
+async def test_a_worker_that_talks_nonsense_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mad = tmp_path / "python"
+    mad.write_text(f"#!{sys.executable}\n{NONSENSE}")
+    mad.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(mad))
+        pool = WorkerPool(size=1)
+        pool.fill()
+    async with transcoding([h264(0)], source_url=URL, pool=pool) as (transcoder, recorder):
+        await recorder.have(0, 10)
+        assert transcoder.restarts == 1
+    await pool.close()
+    assert recorder.faults == ["media frame of kind 255 and 4294967295 bytes"]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from appliance.transcoder.messages import Configure, FromWorker, ToWorker
 
 PR_SET_PDEATHSIG = 1
+OOM_SCORE = "300"
 #: How often the main thread looks after the others when nobody talks to it.
 TICK_SECONDS = 0.05
 STATS_SECONDS = 1.0
@@ -43,11 +44,21 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
+def go_before_the_engine() -> None:
+    """When memory runs out, let the kernel take a worker, which is replaced, and not the engine."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write(OOM_SCORE)
+    except OSError:
+        pass
+
+
 def main(arguments: list[str]) -> None:
     control_fd, media_fd, parent = (int(argument) for argument in arguments)
     die_with_parent(parent)
     # Ctrl-C goes to the whole terminal group; when to end is the engine's to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    go_before_the_engine()
     os.environ.setdefault("SVT_LOG", "1")
     # Without it libasound reads its configuration from a folder that anyone can write.
     os.environ.setdefault("ALSA_CONFIG_PATH", "/usr/share/alsa/alsa.conf")

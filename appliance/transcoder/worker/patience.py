@@ -23,3 +23,31 @@ class Patience:
     def lost(self, now: int) -> None:
         """A frame had to be left out."""
         self._lost_at = now
+
+
+class Load:
+    """How busy one encoder's thread is."""
+
+    #: Over this part of the time it is about to lose frames.
+    HEAVY = 0.85
+    #: Judged over at least this long.
+    WINDOW_NS = 900_000_000
+
+    def __init__(self) -> None:
+        self._since: int | None = None
+        self._busy = 0
+
+    def worked(self, duration: int) -> None:
+        """One more frame took ``duration`` ns."""
+        self._busy += duration
+
+    def heavy(self, now: int) -> bool:
+        """Whether it was busy for most of the last window; then the next one begins."""
+        if self._since is None:
+            self._since, self._busy = now, 0
+            return False
+        span = now - self._since
+        if span < self.WINDOW_NS:
+            return False
+        busy, self._since, self._busy = self._busy, now, 0
+        return busy > self.HEAVY * span

@@ -21,8 +21,14 @@ from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSp
 from appliance.transcoder.worker.bitstream import Canonical
 from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, RateWatch, key_frame_interval
 from appliance.transcoder.worker.outbox import Outbox
-from appliance.transcoder.worker.patience import Patience
-from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format
+from appliance.transcoder.worker.patience import Load, Patience
+from appliance.transcoder.worker.video_encoder import (
+    MOST_THREADS,
+    THREADED,
+    VideoSettings,
+    open_video_encoder,
+    pixel_format,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -137,6 +143,8 @@ class VideoRendition:
         self._skip_dropped = 0
         self._calm_since = 0
         self._encoder: _Encoder | None = None
+        self._threads = 1
+        self._load = Load()
         self._wanted_bitrate: int | None = None
         self._taken = 0
         self._dropped = 0
@@ -302,7 +310,7 @@ class VideoRendition:
                 if not self._queue:
                     break
                 work = self._next()
-            self.busy_since = time.monotonic_ns()
+            began = self.busy_since = time.monotonic_ns()
             try:
                 self._encode(work)
             except (FFmpegError, KilnError, ValueError) as error:
@@ -310,6 +318,7 @@ class VideoRendition:
                     self._give_up()
                     return
             self.busy_since = None
+            self._load.worked(time.monotonic_ns() - began)
         self._finish()
 
     def wait_for_room(self, until: float) -> None:
@@ -349,12 +358,23 @@ class VideoRendition:
             if encoder is not None:
                 self._send(encoder.finish(), encoder)
             encoder = self._open(work.frame, encoder.candidate if encoder else 0)
+        if work.keyframe:
+            encoder = self._more_threads(encoder, work.frame)
         wanted, self._wanted_bitrate = self._wanted_bitrate, None
         if wanted is not None and not encoder.set_bitrate(wanted):
             self._send(encoder.finish(), encoder)
             self.spec = msgspec.structs.replace(self.spec, bitrate=wanted)
             encoder = self._open(work.frame, encoder.candidate)
         self._send(encoder.encode(work), encoder)
+
+    def _more_threads(self, encoder: _Encoder, frame: VideoFrame) -> _Encoder:
+        """At a key frame: where one thread more would keep up, and one less hardly does, open the encoder anew."""
+        threads = encoder.threads
+        if not self._load.heavy(time.monotonic_ns()) or self.spec.thread_count >= 0 or not 0 < threads < MOST_THREADS:
+            return encoder
+        self._threads = min(MOST_THREADS, threads * 2)
+        self._send(encoder.finish(), encoder)
+        return self._open(frame, encoder.candidate)
 
     def _encode_anew(self, work: _Work, reason: str) -> bool:
         """After a fault: the next encoder of the list, or the same one opened anew; False when there is none left."""
@@ -382,7 +402,7 @@ class VideoRendition:
         reasons = []
         for index in range(first, len(names)):
             try:
-                self._encoder = _Encoder(names, index, spec, slots, frame)
+                self._encoder = _Encoder(names, index, spec, slots, frame, self._threads)
             except WorkerFault as fault:
                 reasons.append(str(fault))
                 continue
@@ -417,8 +437,9 @@ class _Encoder:
     """An open encoder with the filter graph before it, for pictures of one size and format."""
 
     def __init__(
-        self, names: tuple[str, ...], candidate: int, spec: RenditionSpec, slots: FrameSlots, frame: VideoFrame
-    ) -> None:
+        self, names: tuple[str, ...], candidate: int, spec: RenditionSpec, slots: FrameSlots, frame: VideoFrame,
+        least_threads: int,
+    ) -> None:  # fmt: skip
         self.names = names
         self.candidate = candidate
         self.name = names[candidate]
@@ -426,9 +447,9 @@ class _Encoder:
         self._shape = (frame.width, frame.height, frame.format.name)
         width, height = output_size(spec, frame.width, frame.height)
         frames = max(1, round(key_frame_interval(spec, slots.rate) * slots.rate))
-        self._context: VideoCodecContext = open_video_encoder(
-            self.name, VideoSettings(spec, width, height, slots.rate, frames)
-        )
+        settings = VideoSettings(spec, width, height, slots.rate, frames, least_threads)
+        self.threads = settings.threads if self.name in THREADED else 0
+        self._context: VideoCodecContext = open_video_encoder(self.name, settings)
         self._graph = picture_graph(frame, width, height, pixel_format(self.name))
         self._bitrate = spec.bitrate
         self._spec = spec

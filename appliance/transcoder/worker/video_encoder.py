@@ -25,6 +25,9 @@ _PRESET_COST = {
 _VERYFAST_SECONDS_A_PIXEL = 0.013 / (1920 * 1080)
 #: A thread is added when one would be busier than this.
 _THREAD_LOAD = 0.6
+#: Encoders whose threads are ours to choose.
+THREADED = ("libx264", "libx265", "libvpx", "libvpx-vp9", "libsvtav1")
+MOST_THREADS = min(16, os.cpu_count() or 1)
 DEFAULT_PRESET = "faster"
 DEFAULT_PROFILE = "baseline"
 
@@ -32,9 +35,15 @@ Options = dict[str, str]
 
 
 class VideoSettings:
-    """What an encoder is opened with: the spec, the size, the frame rate and the frames between key frames."""
+    """What an encoder is opened with: the spec, the size, the frame rate and the frames between key frames.
 
-    def __init__(self, spec: RenditionSpec, width: int, height: int, rate: Fraction, key_frames: int) -> None:
+    ``least_threads``: what a machine turned out to need that is slower than thought.
+    """
+
+    def __init__(
+        self, spec: RenditionSpec, width: int, height: int, rate: Fraction, key_frames: int, least_threads: int = 1
+    ) -> None:
+        self._least_threads = least_threads
         self.spec = spec
         self.width = width
         self.height = height
@@ -50,7 +59,7 @@ class VideoSettings:
             return self.spec.thread_count
         share = self.width * self.height * float(self.rate) * _VERYFAST_SECONDS_A_PIXEL
         share *= _PRESET_COST.get(self.preset, 1.0)
-        return max(1, min(os.cpu_count() or 1, 16, -(-int(share * 100) // int(_THREAD_LOAD * 100))))
+        return min(MOST_THREADS, max(self._least_threads, -(-int(share * 100) // int(_THREAD_LOAD * 100)), 1))
 
 
 def open_video_encoder(name: str, settings: VideoSettings) -> VideoCodecContext:

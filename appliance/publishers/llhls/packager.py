@@ -20,6 +20,8 @@ ROUNDING = 0.05
 LONGEST_FIRST_GOP = 20.0
 #: Seconds of media after which the others go on without a track that gives none.
 PATIENCE = 4.0
+#: The same before the leader has given anything: an encoder may take its time to start.
+START_PATIENCE = 10.0
 #: A new codec configuration may come so much before the boundary that another track's brings, in seconds.
 EARLY_CHANGE = 1.0
 #: What happens in two tracks within this time happens at once, in seconds.
@@ -125,8 +127,10 @@ class Packager:
         else:
             track.waiting.append((packet, duration))
             self._drain(track)
-            if len(track.waiting) % 8 == 7 and _seconds_waiting(track) > PATIENCE:
-                self._replace_leader()
+            if len(track.waiting) % 8 == 7:
+                patience = START_PATIENCE if self._leader.end is None else PATIENCE
+                if _seconds_waiting(track) > patience:
+                    self._replace_leader()
 
     def _drain(self, track: TrackPackager) -> None:
         """What of ``track`` lies before the time that the leader has reached."""

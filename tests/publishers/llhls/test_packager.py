@@ -353,18 +353,16 @@ def test_audio_that_stops_leaves_gaps_and_comes_back() -> None:
     assert len(bench.samples(0)) == 1200
 
 
-def test_a_track_that_never_comes_is_not_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("missing", "seconds", "complete"),
+    [("audio", 3, False), ("audio", 6, True), ("video", 8, False), ("video", 12, True)],
+)
+def test_a_track_that_never_comes_is_waited_for_a_while(missing: str, seconds: float, complete: bool) -> None:
     video, audio = video_track(), audio_track()
     bench = Bench([video, audio])
-    bench.push(feed_packets(Feed([video]), 3))
-    assert not bench.packager.complete
-    bench = Bench([video, audio])
-    bench.push(feed_packets(Feed([video]), 6))
-    assert bench.packager.complete
-    bench = Bench([video, audio])
-    bench.push(feed_packets(Feed([audio]), 8))
-    assert bench.packager.complete
-    assert bench.windows[1].started
+    bench.push(feed_packets(Feed([video if missing == "audio" else audio]), seconds))
+    assert bench.packager.complete is complete
+    assert bench.windows[1].started is (missing == "video" and complete)
 
 
 def test_a_pause_of_the_whole_source_is_no_absence() -> None:

@@ -34,3 +34,17 @@ def engine_log(request: pytest.FixtureRequest) -> Iterator[None]:
     with process.log.open("rb") as log:
         log.seek(start)
         print(log.read().decode(errors="replace")[-20_000:])  # noqa: T201
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What the players of the browser tests measured."""
+    measured = [
+        (report.nodeid.rpartition("::")[2], value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "playback"
+    ]
+    if measured:
+        terminalreporter.section("live latency in the browser")
+        for test, value in measured:
+            terminalreporter.line(f"{test}: {value}")

@@ -201,15 +201,15 @@ async def test_spares_are_replaced_when_taken_or_dead() -> None:
 
 HANGING = """
 import os, time
-import appliance.transcoder.worker.video as video
+import appliance.transcoder.worker.picture_encoder as stage
 flag = os.environ["HANG_ONCE"]
-encode = video._Encoder.encode
+encode = stage.PictureEncoder.encode
 def hang(self, work):
     if self._spec.id == 1 and work.time > 90000 and os.path.exists(flag):
         os.unlink(flag)
         time.sleep(1000)
     return encode(self, work)
-video._Encoder.encode = hang
+stage.PictureEncoder.encode = hang
 """
 
 

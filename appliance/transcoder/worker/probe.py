@@ -27,7 +27,7 @@ from appliance.media.track import Codec
 from appliance.transcoder.spec import RenditionSpec
 from appliance.transcoder.worker.bitstream import Canonical
 from appliance.transcoder.worker.pattern import PatternPicture
-from appliance.transcoder.worker.video import picture_graph
+from appliance.transcoder.worker.picture_encoder import picture_graph
 from appliance.transcoder.worker.video_encoder import VideoSettings, open_video_encoder, pixel_format, reason
 
 if TYPE_CHECKING:

@@ -7,34 +7,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 from av.error import FFmpegError
-from av.filter.graph import Graph
-from av.video.frame import PictureType, VideoFrame
+from av.video.frame import VideoFrame
 
 from appliance.errors import KilnError, WorkerFault
 from appliance.transcoder.encoders import candidates
 from appliance.transcoder.messages import RenditionStats
-from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, frame_rate_fraction, output_size
-from appliance.transcoder.worker.bitstream import Canonical
+from appliance.transcoder.spec import RenditionSpec, frame_rate_fraction
 from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, RateWatch, key_frame_interval
 from appliance.transcoder.worker.outbox import Outbox
 from appliance.transcoder.worker.patience import Load, Patience
-from appliance.transcoder.worker.video_encoder import (
-    MOST_THREADS,
-    THREADED,
-    VideoSettings,
-    open_video_encoder,
-    pixel_format,
-)
+from appliance.transcoder.worker.picture_encoder import PictureEncoder, Work
+from appliance.transcoder.worker.video_encoder import MOST_THREADS
 
 if TYPE_CHECKING:
     from typing import Any
 
     from av.packet import Packet
-    from av.video.codeccontext import VideoCodecContext
 
 #: Raw frames that may wait for one encoder: this many, or fewer when they are large.
 QUEUE_FRAMES = 32
@@ -45,13 +37,6 @@ SKIP_LOOK_NS = 1_000_000_000
 SKIP_CALM_NS = 5_000_000_000
 
 ReportFault = Callable[[str, int | None, bool], None]
-
-
-class _Work(NamedTuple):
-    frame: VideoFrame
-    time: int
-    keyframe: bool
-    since: int
 
 
 class VideoInput:
@@ -130,7 +115,7 @@ class VideoRendition:
         self._fault = fault
         self._before = before
         self._changed = threading.Condition()
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[Work] = deque()
         self._closed = False
         self._failed = False
         self._slots: FrameSlots | None = None
@@ -142,7 +127,7 @@ class VideoRendition:
         self._skip_looked = 0
         self._skip_dropped = 0
         self._calm_since = 0
-        self._encoder: _Encoder | None = None
+        self._encoder: PictureEncoder | None = None
         self._threads = 1
         self._load = Load()
         self._wanted_bitrate: int | None = None
@@ -183,7 +168,7 @@ class VideoRendition:
         slots.last = slot
         self._last_frame = frame
         self._taken += 1
-        self._put(_Work(frame, at, self._key_pending, time.monotonic_ns()))
+        self._put(Work(frame, at, self._key_pending, time.monotonic_ns()))
         if self.spec.skip_frames >= 0:
             self._adapt_skip(slots)
 
@@ -216,14 +201,14 @@ class VideoRendition:
             if len(self._queue) >= self._limit(picture) - 1:
                 break
             self._duplicated += 1
-            self._put(_Work(picture, slots.time_of(empty), False, time.monotonic_ns()))
+            self._put(Work(picture, slots.time_of(empty), False, time.monotonic_ns()))
 
     def _limit(self, frame: VideoFrame) -> int:
         size = max(1, frame.width * frame.height * 3 // 2)
         limit = 1 if self.spec.kind == "image" else QUEUE_FRAMES
         return min(limit, max(QUEUE_MINIMUM, QUEUE_BYTES // size))
 
-    def _put(self, work: _Work) -> None:
+    def _put(self, work: Work) -> None:
         with self._changed:
             if len(self._queue) >= self._limit(work.frame):
                 self._lose(work.since)
@@ -330,7 +315,7 @@ class VideoRendition:
                     return
                 self._changed.wait(left)
 
-    def _next(self) -> _Work:
+    def _next(self) -> Work:
         self._changed.notify_all()
         work = self._queue.popleft()
         now = time.monotonic_ns()
@@ -352,7 +337,7 @@ class VideoRendition:
         self._last_frame = None
         self.busy_since = None
 
-    def _encode(self, work: _Work) -> None:
+    def _encode(self, work: Work) -> None:
         encoder = self._encoder
         if encoder is None or not encoder.takes(work.frame, self._slots):
             if encoder is not None:
@@ -367,7 +352,7 @@ class VideoRendition:
             encoder = self._open(work.frame, encoder.candidate)
         self._send(encoder.encode(work), encoder)
 
-    def _more_threads(self, encoder: _Encoder, frame: VideoFrame) -> _Encoder:
+    def _more_threads(self, encoder: PictureEncoder, frame: VideoFrame) -> PictureEncoder:
         """At a key frame: where one thread more would keep up, and one less hardly does, open the encoder anew."""
         threads = encoder.threads
         if not self._load.heavy(time.monotonic_ns()) or self.spec.thread_count >= 0 or not 0 < threads < MOST_THREADS:
@@ -376,7 +361,7 @@ class VideoRendition:
         self._send(encoder.finish(), encoder)
         return self._open(frame, encoder.candidate)
 
-    def _encode_anew(self, work: _Work, reason: str) -> bool:
+    def _encode_anew(self, work: Work, reason: str) -> bool:
         """After a fault: the next encoder of the list, or the same one opened anew; False when there is none left."""
         failed = self._encoder
         self._encoder = None
@@ -394,7 +379,7 @@ class VideoRendition:
             return False
         return True
 
-    def _open(self, frame: VideoFrame, first: int) -> _Encoder:
+    def _open(self, frame: VideoFrame, first: int) -> PictureEncoder:
         slots = self._slots
         assert slots is not None
         spec = self.spec
@@ -402,7 +387,7 @@ class VideoRendition:
         reasons = []
         for index in range(first, len(names)):
             try:
-                self._encoder = _Encoder(names, index, spec, slots, frame, self._threads)
+                self._encoder = PictureEncoder(names, index, spec, slots, frame, self._threads)
             except WorkerFault as fault:
                 reasons.append(str(fault))
                 continue
@@ -411,7 +396,7 @@ class VideoRendition:
             return self._encoder
         raise WorkerFault("; ".join(reasons))
 
-    def _send(self, packets: list[Packet[Any]], encoder: _Encoder) -> None:
+    def _send(self, packets: list[Packet[Any]], encoder: PictureEncoder) -> None:
         for packet in packets:
             track = encoder.announcement(packet)
             if track is not None:
@@ -431,96 +416,3 @@ class VideoRendition:
             self._send(self._encoder.finish(), self._encoder)
         except FFmpegError as error:
             self._fault(f"{self._encoder.name}: {error}", self.spec.id, False)
-
-
-class _Encoder:
-    """An open encoder with the filter graph before it, for pictures of one size and format."""
-
-    def __init__(
-        self, names: tuple[str, ...], candidate: int, spec: RenditionSpec, slots: FrameSlots, frame: VideoFrame,
-        least_threads: int,
-    ) -> None:  # fmt: skip
-        self.names = names
-        self.candidate = candidate
-        self.name = names[candidate]
-        self.duration = slots.duration
-        self._shape = (frame.width, frame.height, frame.format.name)
-        width, height = output_size(spec, frame.width, frame.height)
-        frames = max(1, round(key_frame_interval(spec, slots.rate) * slots.rate))
-        settings = VideoSettings(spec, width, height, slots.rate, frames, least_threads)
-        self.threads = settings.threads if self.name in THREADED else 0
-        self._context: VideoCodecContext = open_video_encoder(self.name, settings)
-        self._graph = picture_graph(frame, width, height, pixel_format(self.name))
-        self._bitrate = spec.bitrate
-        self._spec = spec
-        self._rate = slots.rate
-        self._size = (width, height)
-        self._announced = False
-        self._tick = Fraction(1, VIDEO_TIMESCALE)
-        # Frames that would get a negative decoding time are left out: the timeline begins at zero.
-        self._earliest = spec.b_frames * slots.duration
-        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(slots.rate))
-
-    def takes(self, frame: VideoFrame, slots: FrameSlots | None) -> bool:
-        """Get ready for pictures like ``frame``; False when they would come out in another size or frame rate."""
-        if slots is not None and slots.rate != self._rate:
-            return False
-        shape = (frame.width, frame.height, frame.format.name)
-        if shape != self._shape:
-            if output_size(self._spec, frame.width, frame.height) != self._size:
-                return False
-            self._graph = picture_graph(frame, *self._size, pixel_format(self.name))
-            self._shape = shape
-        return True
-
-    def set_bitrate(self, bitrate: int) -> bool:
-        """Change it in flight; False when that needs a new encoder (above what the rate buffer was opened for)."""
-        if self.name != "libx264" or bitrate > self._bitrate:
-            return False
-        self._context.bit_rate = bitrate
-        return True
-
-    def encode(self, work: _Work) -> list[Packet[Any]]:
-        if work.time < self._earliest:
-            return []
-        self._graph.vpush(work.frame)
-        picture = self._graph.vpull()
-        picture.pts = work.time
-        picture.time_base = self._tick
-        # What the source's encoder chose for this frame is none of ours.
-        picture.pict_type = PictureType.I if work.keyframe else PictureType.NONE
-        return self._context.encode(picture)
-
-    def finish(self) -> list[Packet[Any]]:
-        return self._context.encode(None)
-
-    def announcement(self, packet: Packet[Any]) -> EncodedTrack | None:
-        """What to say before ``packet``: the track, once, and again with a new codec configuration."""
-        if not self.canonical.learn(packet) and self._announced:
-            return None
-        self._announced = True
-        return EncodedTrack(
-            id=self._spec.id,
-            codec_config=self.canonical.config,
-            width=self._size[0],
-            height=self._size[1],
-            frame_rate=float(self._rate),
-            has_b_frames=bool(self._context.has_b_frames),
-            codec_string=self.canonical.codec_string,
-            encoder=self.name,
-        )
-
-
-def picture_graph(frame: VideoFrame, width: int, height: int, pixels: str) -> Graph:
-    """From pictures like ``frame`` to the encoder's size and pixel format; no copy where both are the same."""
-    graph = Graph()
-    graph.threads = 1
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, VIDEO_TIMESCALE)
-    )
-    nodes = [source]
-    if (frame.width, frame.height) != (width, height):
-        nodes.append(graph.add("scale", f"{width}:{height}:flags=bicubic"))
-    nodes += [graph.add("format", f"pix_fmts={pixels}"), graph.add("buffersink")]
-    graph.link_nodes(*nodes).configure()
-    return graph

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from appliance.engine.certificates import tls_contexts
 from appliance.engine.directory import Directory
 from appliance.engine.not_built import without_effect
 from appliance.engine.services import Services
-from appliance.errors import KilnError
+from appliance.errors import KilnError, WorkerFault
 from appliance.media.clock import Clock
 from appliance.media.contracts import Context, Publisher
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
@@ -90,6 +91,9 @@ class Engine:
         for path, effect in without_effect(settings):
             self.alarms[f"settings:{path}"] = f"not built in this version: {effect}"
             log.warning("not built in this version setting=%s effect=%r", path, effect)
+        # The first worker loads its libraries while the rest of the box comes up.
+        with suppress(WorkerFault):
+            self.pool.fill()
         self._stop = trio.Event()
         self._attempted: set[str] = set()
         self._expected: set[str] = set()

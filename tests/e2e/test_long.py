@@ -137,8 +137,10 @@ async def test_a_soak_of_thirty_minutes(own_kiln: KilnProcess) -> None:
                 memory.append((trio.current_time() - begin, own_kiln.rss()))
             nursery.cancel_scope.cancel()
     settled = [(at, size) for at, size in memory if at >= length / 3]
-    assert slope(settled) * 3600 <= 8 * MIB, f"{slope(settled) * 3600 / MIB:.1f} MiB an hour"
-    assert max(size for _, size in settled) <= 150 * MIB
+    assert max(size for _, size in settled) <= 90 * MIB
+    if length >= 900:
+        # The allocator takes some minutes to have seen everything.
+        assert slope(settled) * 3600 <= 8 * MIB, f"{slope(settled) * 3600 / MIB:.1f} MiB an hour"
 
 
 def slope(points: list[tuple[float, int]]) -> float:

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 import trio
 
-from appliance.errors import ConfigError, NameTaken
+from appliance.errors import NameTaken
 from appliance.media.track import Track
 from appliance.net.listener import Listener
 from appliance.protocols.amf0 import encode
@@ -22,7 +22,6 @@ from appliance.protocols.flv import FlvMuxer, Frame
 from appliance.protocols.rtmp import Refused, RtmpClient, Started
 from appliance.protocols.rtmp.chunks import ChunkWriter, control_message
 from appliance.providers.rtmp import RtmpProvider
-from appliance.providers.rtmp.ingest import Peer
 from tests.kit.recording_directory import RecordedInput, RecordingDirectory, application, provider_context
 from tests.kit.rtmp_corpus import BROKEN, capture, events_of, frames_of
 
@@ -589,15 +588,3 @@ async def test_a_provider_can_run_again_after_it_was_stopped() -> None:
             await STREAMS.pop().aclose()
     assert [live.closed for live in directory.inputs] == ["closed by the publisher", "the box stops"] * 2
     assert provider.counters.connections == provider.counters.publishers == provider.counters.pending == 0
-
-
-def test_a_source_is_named_by_its_address() -> None:
-    assert Peer("10.0.0.1:99", "10.0.0.1").source.url == "TCP://10.0.0.1:99"
-    assert Peer("2001:db8::1:99", "2001:db8::1").source.url == "TCP://[2001:db8::1]:99"
-
-
-async def test_tls_listeners_are_refused() -> None:
-    async with provider_context(RecordingDirectory()) as context:
-        listener = Listener("127.0.0.1", 0, object(), "")  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="TLS"):
-            RtmpProvider(context, [listener])

@@ -65,6 +65,6 @@ def test_hls_js_changes_between_three_renditions(kiln: KilnProcess, record_prope
     with ffmpeg.publish(ffmpeg.source(HD), kiln.rtmp("levels", "ladder"), loop=True):
         kiln.wait_stream("levels", app="ladder")
         playback = browser.play(kiln.hls("levels", "ladder.m3u8", app="ladder"), "hls", 5, switch=True)
-    assert {level["wanted"] for level in playback.levels} == {720, 360, 180}
+    assert {level["wanted"] for level in playback.levels} == {360, 288, 180}
     assert all(level["height"] == level["wanted"] for level in playback.levels), playback.levels
     assert playback.advanced >= 4

@@ -18,21 +18,21 @@ BYPASS = """
               </Encodes>
             </OutputProfile>"""
 
-#: Three renditions of one decode, in one playlist.
+#: Three renditions of one decode, in one playlist: small ones, so that two cores have time for a browser too.
 LADDER = """
             <OutputProfile>
               <Name>ladder</Name>
               <OutputStreamName>${OriginStreamName}</OutputStreamName>
               <Playlist>
                 <Name>ladder</Name><FileName>ladder</FileName>
-                <Rendition><Name>720p</Name><Video>v720</Video><Audio>a128</Audio></Rendition>
                 <Rendition><Name>360p</Name><Video>v360</Video><Audio>a128</Audio></Rendition>
+                <Rendition><Name>288p</Name><Video>v288</Video><Audio>a128</Audio></Rendition>
                 <Rendition><Name>180p</Name><Video>v180</Video><Audio>a128</Audio></Rendition>
               </Playlist>
               <Encodes>
-                <Video><Name>v720</Name><Codec>h264</Codec><Width>1280</Width><Height>720</Height><Bitrate>1500000</Bitrate>
+                <Video><Name>v360</Name><Codec>h264</Codec><Width>640</Width><Height>360</Height><Bitrate>700000</Bitrate>
                   <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>
-                <Video><Name>v360</Name><Codec>h264</Codec><Width>640</Width><Height>360</Height><Bitrate>600000</Bitrate>
+                <Video><Name>v288</Name><Codec>h264</Codec><Width>512</Width><Height>288</Height><Bitrate>400000</Bitrate>
                   <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>
                 <Video><Name>v180</Name><Codec>h264</Codec><Width>320</Width><Height>180</Height><Bitrate>200000</Bitrate>
                   <Framerate>30</Framerate><KeyFrameInterval>30</KeyFrameInterval><Preset>faster</Preset></Video>

@@ -23,7 +23,7 @@ PATIENCE = 4.0
 #: The same before the leader has given anything: an encoder may take its time to start.
 START_PATIENCE = 10.0
 #: A new codec configuration may come so much before the boundary that another track's brings, in seconds.
-EARLY_CHANGE = 1.0
+EARLY_CHANGE = 0.1
 #: What happens in two tracks within this time happens at once, in seconds.
 SAME_MOMENT = 0.25
 
@@ -154,14 +154,14 @@ class Packager:
         if changed and not key:
             self._drop(track, "no key frame at a new codec configuration")
             return
-        jumped = not changed and track.jumps(packet)
+        jumped = track.end is not None and (changed or track.jumps(packet))
         paused = jumped and self._all_paused(track, packet)
         if jumped and not paused:
-            self._bridge(track, packet.dts)
+            self._bridge(track, packet.dts * track.timescale // packet.track.timescale)
         if key and track.video:
             self._learn_gop(track, packet.dts)
         if changed or (key and self._discontinuity_wanted):
-            self._cut(track, packet, discontinuity=track.window.started, independent=True)
+            self._cut(track, packet, discontinuity=track.track is not None, independent=True)
         elif paused:
             self._cut(track, packet, discontinuity=True, independent=key)
         elif track.window.current is None:
@@ -179,7 +179,7 @@ class Packager:
             if other.waiting:
                 self._drain(other)
             other.silence += seconds
-            if other.silence > PATIENCE and not other.absent and other.held is None and not other.waiting:
+            if other.silence > PATIENCE and not other.absent and not other.waiting:
                 self._leave(other)
 
     def _all_paused(self, leader: TrackPackager, packet: Packet) -> bool:
@@ -277,6 +277,7 @@ class Packager:
             if other is not track:
                 self._announce(other, boundary)
         if track.pending:
+            self._interrupt(track)
             track.pending.append(boundary)
             self._fill_gaps(track)
             track.pending.clear()
@@ -295,7 +296,7 @@ class Packager:
             for other in self.tracks.values():
                 if other is not track:
                     self._announce(other, boundary)
-            track.finish_segment()
+            self._interrupt(track)
             track.pending.append(boundary)
             self._fill_gaps(track)
             track.segment_start = start
@@ -352,14 +353,15 @@ class Packager:
         scale = packet.track.timescale
         boundary = pending.popleft()
         begun = track.track is not None
-        if begun:
-            track.finish_segment()
-        while pending and (
-            packet.pts * pending[0].timescale >= pending[0].time * scale or (early and not boundary.discontinuity)
-        ):
+        empty = track.finish_segment()
+        if empty is not None and empty is not boundary:
+            track.window.skip(empty, empty.seconds_until(boundary))
+        wanted = early and not boundary.discontinuity
+        while pending and (wanted or packet.pts * pending[0].timescale >= pending[0].time * scale):
             if begun:
-                track.window.skip(boundary, _seconds_between(boundary, pending[0]))
+                track.window.skip(boundary, boundary.seconds_until(pending[0]))
             boundary = pending.popleft()
+            wanted = wanted and not boundary.discontinuity
         if track.video and not packet.keyframe and boundary.independent:
             self._long_gop()
         track.cut(boundary, packet)
@@ -376,7 +378,8 @@ class Packager:
             self.dropped += track.forget_segment()
             track.pending.appendleft(current.boundary)
             return True
-        self._discontinuity_wanted = True
+        if not any(boundary.discontinuity for boundary in track.pending):
+            self._discontinuity_wanted = True
         return False
 
     def _discontinuity_soon(self, track: TrackPackager, packet: Packet) -> bool:
@@ -400,7 +403,7 @@ class Packager:
         backlog = list(new.waiting)
         new.waiting.clear()
         for packet, duration in backlog:
-            if new.pending and new.track is not None and self._reached(new, packet, duration):
+            if new.pending and new.track is packet.track and self._reached(new, packet, duration):
                 self._join(new, packet, False)
             self._lead(new, packet, duration)
 
@@ -410,18 +413,29 @@ class Packager:
         self._depart(track)
 
     def _depart(self, track: TrackPackager) -> None:
+        held, track.held = track.held, None
+        if held is not None and held.track is track.track and track.window.current is not None:
+            track.add(held, track.duration_of(held, None))
         track.absent = True
         track.waiting.clear()
-        track.finish_segment()
+        self._interrupt(track)
         self._fill_gaps(track)
+
+    def _interrupt(self, track: TrackPackager) -> None:
+        """Nothing more comes for the open segment; when it got nothing at all it is a gap too."""
+        empty = track.finish_segment()
+        if empty is not None:
+            track.pending.appendleft(empty)
 
     def _fill_gaps(self, track: TrackPackager) -> None:
         """Every interval that is over and in which ``track`` had nothing is a gap; the last boundary stays pending."""
         pending = track.pending
+        if len(pending) > 1 and track.window.current is not None:
+            self._interrupt(track)
         while len(pending) > 1:
             boundary = pending.popleft()
             if track.track is not None:
-                track.window.skip(boundary, _seconds_between(boundary, pending[0]))
+                track.window.skip(boundary, boundary.seconds_until(pending[0]))
 
     def _return(self, track: TrackPackager, packet: Packet, duration: int) -> None:
         if track is not self._preferred:
@@ -446,6 +460,8 @@ class Packager:
             self._lead(track, packet, duration)
             return
         changed = track.track is not None and packet.track is not track.track
+        track.segment_start = acting.segment_start * packet.track.timescale // acting.timescale
+        self._bridge(track, packet.dts)
         self._cut(track, packet, discontinuity=changed, independent=True)
         track.add(packet, duration)
 
@@ -477,7 +493,3 @@ def _last_length(track: TrackPackager) -> float:
 
 def _seconds_waiting(track: TrackPackager) -> float:
     return sum(duration for _, duration in track.waiting) / track.timescale
-
-
-def _seconds_between(first: Boundary, second: Boundary) -> float:
-    return max(0.0, second.time / second.timescale - first.time / first.timescale)

@@ -108,18 +108,21 @@ class TrackPackager:
 
     def cut(self, boundary: Boundary, packet: Packet) -> None:
         """End the segment and begin that of ``boundary`` with ``packet``."""
-        self.finish_segment()
+        empty = self.finish_segment()
+        if empty is not None and empty is not boundary:
+            self.window.skip(empty, empty.seconds_until(boundary))
         track = packet.track
         if track is not self.track:
             self._adopt(track)
         self.segment_start = packet.dts
         self.window.open(boundary, packet.pts, track.timescale)
 
-    def finish_segment(self) -> None:
+    def finish_segment(self) -> Boundary | None:
+        """Make a whole segment of what is there. Returns the boundary of a segment that was open and got nothing."""
         if self._payloads:
             self._close_part(ends=True)
-        self.window.close()
         self.closed_ticks = 0
+        return self.window.close()
 
     def forget_segment(self) -> int:
         """Drop the samples of the open segment, of which no part is out yet. Returns their number."""

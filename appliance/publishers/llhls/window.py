@@ -34,6 +34,9 @@ class Boundary:
     independent: bool
     wall_offset: int
 
+    def seconds_until(self, later: Boundary) -> float:
+        return max(0.0, later.time / later.timescale - self.time / self.timescale)
+
 
 class Init:
     """An init segment: one for each generation of the track."""
@@ -221,17 +224,20 @@ class TrackWindow:
         self.next_msn, self.next_part = (segment.msn + 1, 0) if ends else (segment.msn, index + 1)
         self._changed(self)
 
-    def close(self) -> None:
-        """The open segment is whole."""
+    def close(self) -> Boundary | None:
+        """The open segment is whole; without a part there is none, and its boundary is given back."""
         segment = self.current
         self.current = None
-        if segment is None or not segment.parts:
-            return
+        if segment is None:
+            return None
+        if not segment.parts:
+            return segment.boundary
         segment.complete = True
         segment.line = hls.segment(segment.duration, segment.name)
         self.files[segment.name] = segment
         self._measure(segment)
         self._list(segment)
+        return None
 
     def skip(self, boundary: Boundary, duration: float) -> None:
         """The segment of ``boundary`` has no media in this track (EXT-X-GAP); ``duration`` in seconds."""

@@ -204,8 +204,8 @@ async def rule_20_discontinuities(seen: Observation, stage: Stage) -> Faults:
     numbers: dict[int, set[int]] = {}
     for rendition in renditions:
         for one in rendition.seen:
-            for before, after in pairwise(one.playlist.segments):
-                if before.map != after.map and not after.discontinuity:
+            for before, after in pairwise(segment for segment in one.playlist.segments if not segment.gap):
+                if before.map != after.map and before.discontinuity_sequence == after.discontinuity_sequence:
                     faults.append(f"segment {after.msn} of {rendition.url} has another init section, no discontinuity")
             for segment in one.playlist.segments:
                 numbers.setdefault(segment.msn, set()).add(segment.discontinuity_sequence)

@@ -495,3 +495,71 @@ def test_no_sample_is_lost_or_doubled(timing: Timing, part: float, segment: floa
             longest = max(one.duration for one in bench.segments(track.id))
             assert round(longest) <= bench.packager.target_duration
         assert window.edge == pytest.approx(sum(one.duration for one in bench.segments(track.id)), abs=1e-6)
+
+
+def troubled(seed: int) -> tuple[list[Track], list[Packet], bool]:
+    """A stream whose tracks stop and come back, change their configuration, and come in any lumps.
+
+    The last is whether they come in step.
+    """
+    chance = random.Random(seed)
+    tracks = [video_track(0), audio_track(1)]
+    if chance.random() < 0.4:
+        tracks.insert(1, video_track(2, has_b_frames=True))
+    feed = Feed(tracks, gop=chance.choice([15, 30, 60, 100]), known_durations=chance.random() < 0.5, size=40)
+    away = {track.id: sorted(chance.uniform(0, 40) for _ in range(chance.choice([0, 0, 2, 4]))) for track in tracks}
+    changes = {track.id: chance.choice([99.0, chance.uniform(3, 35)]) for track in tracks}
+    if chance.random() < 0.3:
+        changes = dict.fromkeys(changes, changes[0])
+    pause = chance.choice([0, 0, 10])
+    late = {track.id: chance.choice([0.0, 0.0, 0.3, 1.5]) for track in tracks}
+    newer = {track.id: structs.replace(track, generation=1, public_name="new") for track in tracks}
+    found: list[tuple[float, int, Packet]] = []
+    for at, packet in feed.packets(40):
+        track = packet.track
+        gone = sum(1 for edge in away[track.id] if at >= edge) % 2
+        if gone:
+            continue
+        if at >= changes[track.id]:
+            packet = structs.replace(packet, track=newer[track.id])
+        if at >= 20 and pause:
+            step = pause * track.timescale
+            packet = structs.replace(packet, pts=packet.pts + step, dts=packet.dts + step)
+        found.append((at + late[track.id], len(found), packet))
+    return tracks, [packet for _, _, packet in sorted(found, key=lambda each: each[:2])], not any(late.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_numbers_and_discontinuities_agree(seed: int) -> None:
+    tracks, packets, in_step = troubled(seed)
+    bench = Bench(tracks, 2.0, 0.5)
+    bench.push(packets)
+    bench.finish()
+    marks: dict[int, tuple[bool, int]] = {}
+    for track in tracks:
+        segments = bench.segments(track.id)
+        numbers = [one.msn for one in segments]
+        assert numbers == list(range(min(numbers, default=0), min(numbers, default=0) + len(numbers)))
+        for one in segments:
+            told = (one.boundary.discontinuity, one.boundary.discontinuities)
+            assert marks.setdefault(one.msn, told) == told
+            assert bool(one.parts) is not one.gap
+            if not one.gap and in_step and bench.packager.departures < 2:
+                assert round(one.duration) <= bench.packager.target_duration
+            if one.parts and one.boundary.independent and track is tracks[0] and not bench.packager.departures:
+                assert one.parts[0].independent
+        for before, after in pairwise(segments):
+            assert after.begins == pytest.approx(before.begins + before.duration)
+        for before, after in pairwise(one for one in segments if not one.gap):
+            if before.init is not after.init:
+                assert before.boundary.discontinuities < after.boundary.discontinuities
+        payloads = [sample.payload for sample in bench.samples(track.id)]
+        assert len(payloads) == len(set(payloads))
+        times = [sample.dts for sample in bench.samples(track.id)]
+        assert times == sorted(times)
+    if bench.packager.departures == 0 and bench.packager.dropped == 0:
+        pictures = [packet for packet in packets if packet.track.id == 0]
+        first = min(packet.pts for packet in pictures if packet.keyframe)
+        due = [packet for packet in pictures if packet.pts >= first]
+        assert len(bench.samples(0)) == len(due)

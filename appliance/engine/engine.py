@@ -91,9 +91,6 @@ class Engine:
         for path, effect in without_effect(settings):
             self.alarms[f"settings:{path}"] = f"not built in this version: {effect}"
             log.warning("not built in this version setting=%s effect=%r", path, effect)
-        # The first worker loads its libraries while the rest of the box comes up.
-        with suppress(WorkerFault):
-            self.pool.fill()
         self._stop = trio.Event()
         self._attempted: set[str] = set()
         self._expected: set[str] = set()
@@ -101,6 +98,9 @@ class Engine:
 
     async def run(self, make_fronts: Callable[[Engine], Fronts], ready: Callable[[], Awaitable[None]]) -> None:
         """Be on the air until ``stop`` is called, then stop in order. ``ready`` is awaited once all ports are tried."""
+        # The first worker loads its libraries while the rest of the box comes up.
+        with suppress(WorkerFault):
+            self.pool.fill()
         notifier = Notifier(os.environ)
         async with trio.open_nursery() as nursery:
             context = Context(

@@ -5,33 +5,48 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
+from appliance.engine.application import Application
 from appliance.engine.engine import Engine
+from appliance.engine.profiles import plan_outputs
+from appliance.errors import ConfigError
+from appliance.transcoder import sources
 from appliance.version import VERSION
+
+_WILDCARDS = ("*", "", "::", "0.0.0.0")
 
 
 def banner(engine: Engine) -> str:
     """Some lines of text that end with a line feed."""
-    lines = [f"\nKiln {VERSION} is on the air. Ctrl-C ends it.\n", *_rows(engine)]
+    lines = [f"\nKiln {VERSION} is on the air. Ctrl-C ends it.\n\n", *_rows(engine)]
     for path, text in engine.alarms.items():
         lines.append(f"  warning  {path}: {text}\n")
     return "".join([*lines, "\n"])
 
 
 def _rows(engine: Engine) -> Iterator[str]:
-    host = own_address()
-    watch = engine.bound.port("llhls", "http")
-    if watch is not None:
-        yield f"  watch    http://{host}:{watch}/\n"
-        for label in _captures(engine):
-            yield f"           http://{host}:{watch}/{label}/llhls.m3u8\n"
-    rtmp = engine.bound.port("rtmp", "http")
-    if rtmp is not None:
-        for app in _rtmp_applications(engine):
-            yield f"  send     rtmp://{host}:{rtmp}/{app}/<name>\n"
-    api = engine.bound.port("api", "http")
-    if api is not None:
-        yield f"  API      http://{host}:{api}/v1/version\n"
+    watch = _address(engine, "llhls")
+    if watch:
+        yield f"  watch    http://{watch}/\n"
+        for path in _captured(engine):
+            yield f"           http://{watch}/{path}\n"
+    rtmp = _address(engine, "rtmp")
+    if rtmp:
+        for application in _applications(engine):
+            if application.settings.providers.rtmp is not None:
+                yield f"  send     rtmp://{rtmp}/{application.name}/<name>\n"
+    api = _address(engine, "api")
+    if api:
+        yield f"  API      http://{api}/v1/version\n"
     yield f"  token    {_token(engine)}\n"
+
+
+def _address(engine: Engine, service: str) -> str:
+    """``host:port`` by which others reach a service, "" when it is not open."""
+    for name, scheme, host, port in engine.bound.services:
+        if (name, scheme) == (service, "http"):
+            reached = own_address() if host in _WILDCARDS else host
+            return f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
+    return ""
 
 
 def _token(engine: Engine) -> str:
@@ -46,19 +61,27 @@ def _token(engine: Engine) -> str:
             return f"in {engine.token.path}"
 
 
-def _captures(engine: Engine) -> Iterator[str]:
+def _applications(engine: Engine) -> Iterator[Application]:
     for vhost in engine.directory.vhosts.values():
-        for application in vhost.applications.values():
-            capture = application.settings.providers.capture
-            for stream in capture.streams if capture else ():
-                yield f"{application.name}/{stream.name}"
+        yield from vhost.applications.values()
 
 
-def _rtmp_applications(engine: Engine) -> Iterator[str]:
-    for vhost in engine.directory.vhosts.values():
-        for application in vhost.applications.values():
-            if application.settings.providers.rtmp is not None:
-                yield application.name
+def _captured(engine: Engine) -> Iterator[str]:
+    """Paths of the playlists of what the box captures itself."""
+    for application in _applications(engine):
+        capture, llhls = application.settings.providers.capture, application.settings.publishers.llhls
+        for stream in capture.streams if capture and llhls else ():
+            try:
+                tracks = sources.parse(stream.url).tracks()
+            except ConfigError:
+                # Its own child tells what is wrong with it.
+                continue
+            for plan in plan_outputs(application.settings.profiles, tracks, stream.name):
+                files = [playlist.file_name for playlist in plan.playlists]
+                if llhls is not None and llhls.create_default_playlist:
+                    files.insert(0, "llhls")
+                if files:
+                    yield f"{application.name}/{plan.name}/{files[0]}.m3u8"
 
 
 def own_address() -> str:

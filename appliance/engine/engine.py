@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from appliance.access.tokens import AccessToken
-from appliance.engine.certificates import tls_contexts
+from appliance.engine.certificates import Certificates
 from appliance.engine.directory import Directory
 from appliance.engine.not_built import without_effect
 from appliance.engine.services import Services
@@ -24,7 +24,6 @@ from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener, bind_listeners
-from appliance.net.tls import TlsContexts
 from appliance.notify import LoopLag, Notifier, Watchdog
 from appliance.providers.capture import CaptureProvider
 from appliance.providers.rtmp import RtmpProvider
@@ -82,7 +81,7 @@ class Engine:
         self.supervisor = Supervisor("kiln", on_alarm=self._note_alarm)
         self.pool = WorkerPool()
         self.lag = LoopLag(interval=LAG_SAMPLES_EVERY)
-        self.certificates: TlsContexts | None = None
+        self.certificates: Certificates | None = None
         self.publishers: list[Publisher] = []
         self.directory = Directory(
             zip(settings.virtual_hosts, raw.get("virtualHosts", ()), strict=True),
@@ -127,8 +126,10 @@ class Engine:
 
     def reload_certificates(self) -> None:
         """Read all certificate files again; a bad one is refused, logged, and the old one stays."""
-        for fault in self.certificates.reload() if self.certificates else ():
+        faults = self.certificates.reload() if self.certificates else []
+        for fault in faults:
             log.error("certificate refused, the old one stays reason=%s", fault)
+        log.info("certificates read again refused=%d", len(faults))
 
     def _note_alarm(self, alarm: Alarm) -> None:
         if alarm.active:
@@ -167,13 +168,16 @@ class Engine:
         listeners = [Listener.tcp(host, port) for host in self.settings.ip]
         self._add_server(name, app, listeners, limits)
         if tls_port is not None:
-            contexts = self._tls()
+            certificates = self._read_certificates()
+            contexts = certificates.api if name == "api" else certificates.delivery
             self._add_server(f"{name}-tls", app, [Listener.tls(host, tls_port, contexts) for host in self.settings.ip],
                              limits)  # fmt: skip
 
-    def _tls(self) -> TlsContexts:
+    def _read_certificates(self) -> Certificates:
         if self.certificates is None:
-            self.certificates = tls_contexts(self.settings, self.state / "tls")
+            self.certificates = Certificates(self.settings, self.state / "tls")
+            for number, reason in enumerate(self.certificates.refused):
+                self.alarms[f"certificate:{number}"] = reason
         return self.certificates
 
     def _add_server(self, name: str, app: ASGIApp, listeners: Sequence[Listener], limits: Limits) -> None:

@@ -135,7 +135,8 @@ class Output:
                  ",".join(track.variant for track in tracks))  # fmt: skip
         self._started(self)
         pending, self._pending = self._pending, []
-        for packet in pending:
+        # In the order of their times: a newcomer then finds the key frames of all renditions behind the first one's.
+        for packet in sorted(pending, key=lambda packet: packet.dts / packet.track.timescale):
             stream.publish(packet)
 
 

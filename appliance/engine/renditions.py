@@ -8,11 +8,12 @@ import msgspec
 
 from appliance.engine.outputs import Output
 from appliance.engine.profiles import PlannedTrack
+from appliance.errors import ConfigError
 from appliance.media.packet import Packet
-from appliance.media.track import Track
+from appliance.media.track import Codec, Track
 from appliance.settings import models
 from appliance.transcoder import sources
-from appliance.transcoder.encoders import HARDWARE_MODULES, split_codec
+from appliance.transcoder.encoders import HARDWARE_MODULES, candidates, split_codec
 from appliance.transcoder.spec import RenditionSpec
 
 log = logging.getLogger("kiln.output")
@@ -72,6 +73,9 @@ def encode_spec(
     modules = _split(encode.modules)
     if module and module not in modules:
         modules = (module, *modules)
+    if isinstance(encode, models.VideoEncode):
+        modules = allowed_modules(modules, hwaccel)
+    modules = _with_an_encoder(codec, modules, variant)
     if isinstance(encode, models.AudioEncode):
         return RenditionSpec(
             id=0, input_id=input_id, kind="audio", codec=codec, variant=variant, bitrate=encode.bitrate,
@@ -82,7 +86,6 @@ def encode_spec(
             id=0, input_id=input_id, kind="image", codec=codec, variant=variant, width=encode.width,
             height=encode.height, framerate=encode.framerate, skip_frames=encode.skip_frames or -1, modules=modules,
         )  # fmt: skip
-    modules = allowed_modules(modules, hwaccel)
     return RenditionSpec(
         id=0, input_id=input_id, kind="video", codec=codec, variant=variant, bitrate=encode.bitrate,
         width=encode.width, height=encode.height, framerate=encode.framerate,
@@ -106,6 +109,18 @@ def allowed_modules(asked: tuple[str, ...], hwaccel: models.HwAccel) -> tuple[st
     if not any(_name(module) not in HARDWARE_MODULES for module in allowed):
         allowed.append("default")
     return tuple(allowed)
+
+
+def _with_an_encoder(codec: Codec, modules: tuple[str, ...], variant: str) -> tuple[str, ...]:
+    """``modules``, with software behind them when none makes ``codec``. Raises ConfigError when nothing does."""
+    try:
+        candidates(codec, modules)
+    except ConfigError:
+        candidates(codec)
+        log.warning("no module makes the codec, software does variant=%s codec=%s modules=%s", variant, codec,
+                    ",".join(modules))  # fmt: skip
+        return (*modules, "default")
+    return modules
 
 
 def _split(modules: str) -> tuple[str, ...]:

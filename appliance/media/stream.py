@@ -242,8 +242,9 @@ class Stream:
         if self.tracks.get(track.id) is not track:
             self.tracks[track.id] = track
         if track.id == self.reference and (packet.keyframe or self._starts_anywhere):
-            self._gop = [packet]
-            self._gop_bytes = size
+            # What other tracks gave of the same time and later, and earlier than this, belongs to it.
+            self._gop = [packet, *self._not_before(packet)]
+            self._gop_bytes = sum(len(each.payload) for each in self._gop)
         elif self._gop:
             if len(self._gop) < GOP_PACKETS and self._gop_bytes + size <= GOP_BYTES:
                 self._gop.append(packet)
@@ -253,6 +254,13 @@ class Stream:
                 self._gop = []
         for sink in self._sinks:
             sink(packet)
+
+    def _not_before(self, key: Packet) -> list[Packet]:
+        time, scale = key.dts, key.track.timescale
+        return [
+            each for each in self._gop
+            if each.track.id != self.reference and each.dts * scale >= time * each.track.timescale
+        ]  # fmt: skip
 
     def add_sink(self, sink: Sink) -> None:
         """Call ``sink`` for what has come since the last key frame and for each packet from now on.

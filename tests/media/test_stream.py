@@ -314,3 +314,17 @@ async def test_a_sleeping_reader_wakes_before_its_ring_overflows() -> None:
         hub.close()
     assert [dts for packets in rounds for dts in packets] == [*range(40)]
     assert reader.lapses == 0
+
+
+async def test_a_newcomer_gets_what_other_tracks_gave_early_for_the_same_time() -> None:
+    other = Track(id=2, media=MediaType.VIDEO, codec=Codec.H264, timescale=90_000)
+    hub = stream(VIDEO, AUDIO, other)
+    hub.publish(video(0, keyframe=True))
+    late = Packet(AUDIO, 47_000, 47_000, 1024, True, b"before")
+    early = Packet(AUDIO, 48_000, 48_000, 1024, True, b"same time")
+    rendition = Packet(other, 90_000, 90_000, 3000, True, b"same time")
+    for packet in (late, early, rendition):
+        hub.publish(packet)
+    key = video(90_000, keyframe=True)
+    hub.publish(key)
+    assert await hub.reader("newcomer").receive() == [key, early, rendition]

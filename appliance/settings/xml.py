@@ -28,6 +28,8 @@ MOST_FILES = 1000
 DEEPEST_INCLUDE = 16
 VERSIONS = ("8", "9", "10")
 _ATTRIBUTES = frozenset({"include", "ignore", "version"})
+#: Files of TLS sections: relative ones lie beside the file that names them.
+_BESIDE = frozenset({"certPath", "keyPath", "chainCertPath"})
 
 
 class Fault(msgspec.Struct, frozen=True):
@@ -45,6 +47,19 @@ class Fault(msgspec.Struct, frozen=True):
         return f"{text} ({place}){' ' if self.hint else ''}{self.hint}"
 
 
+class Place(msgspec.Struct, frozen=True):
+    file: Path
+    line: int
+    path: str
+
+
+def place_of(places: Mapping[Where, Place], where: Where) -> Place:
+    """Where the value stands, or the nearest thing around it that was written."""
+    while where not in places:
+        where = where[:-1]
+    return places[where]
+
+
 class LoadedServer(msgspec.Struct, frozen=True):
     """What a Server.xml says. ``raw`` has the original texts under JSON names, as the API answers them;
     ``warnings`` are what is doubtful and holds nothing up."""
@@ -53,6 +68,12 @@ class LoadedServer(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...]
     warnings: tuple[Fault, ...]
     built: models.Server | None
+    places: Mapping[Where, Place]
+
+    def fault_at(self, where: Where, path: str, message: str, hint: str = "") -> Fault:
+        """A fault found later, with the file and line of what ``where`` leads to, or of what is around it."""
+        place = place_of(self.places, where)
+        return Fault(path, str(place.file), place.line, message, hint)
 
     @property
     def model(self) -> models.Server:
@@ -61,12 +82,6 @@ class LoadedServer(msgspec.Struct, frozen=True):
             lines = [str(fault) for fault in self.faults]
             raise ConfigError("\n".join(lines), hint="`kiln check FILE` lists every fault of a file.")
         return self.built
-
-
-class Place(msgspec.Struct, frozen=True):
-    file: Path
-    line: int
-    path: str
 
 
 class FaultList:
@@ -78,9 +93,7 @@ class FaultList:
         self.warnings: list[Fault] = []
 
     def place(self, where: Where) -> Place:
-        while where not in self.places:
-            where = where[:-1]
-        return self.places[where]
+        return place_of(self.places, where)
 
     def fault(self, where: Where, path: str, error: ConfigError) -> None:
         place = self.place(where)
@@ -109,7 +122,8 @@ def load_xml(
 
     def expanded(text: str, where: Where) -> str:
         here = {"Home": folder, "CurrentPath": str(found.place(where).file.parent)}
-        return expand(text, variables, here)
+        told = expand(text, variables, here)
+        return str(Path(here["CurrentPath"], told)) if told and where[-1] in _BESIDE else told
 
     built = None
     if raw is not None:
@@ -118,7 +132,7 @@ def load_xml(
             found.fault(where, name, error)
     order = {str(file): index for index, file in enumerate(reader.files)}
     found.faults.sort(key=lambda fault: (order.get(fault.file, 0), fault.line))
-    return LoadedServer(raw or {}, tuple(found.faults), tuple(found.warnings), built)
+    return LoadedServer(raw or {}, tuple(found.faults), tuple(found.warnings), built, found.places)
 
 
 class _Unreadable(Exception):

@@ -371,3 +371,28 @@ def test_deprecated_parts_are_kept_as_they_are(file: Path) -> None:
         f"{applications}.PersistentStreams is of old: write Origins with Persistent",
     ]
     assert raw["persistentStreams"] == {"stream": [{"name": "a"}, {"name": "b"}]}
+
+
+def test_certificates_lie_beside_the_file_that_names_them(tmp_path: Path) -> None:
+    inner = tmp_path / "hosts" / "VHost.xml"
+    inner.parent.mkdir()
+    tls = "<TLS><CertPath>a.crt</CertPath><KeyPath>../a.key</KeyPath><ChainCertPath>/etc/c.crt</ChainCertPath></TLS>"
+    inner.write_text(f"<VirtualHost><Name>v</Name><Host>{tls}</Host></VirtualHost>")
+    managers = "<Managers><Host><TLS><CertPath>${env:CERT}</CertPath><KeyPath></KeyPath></TLS></Host></Managers>"
+    text = server(more=managers, hosts='<VirtualHost include="hosts/*.xml"/>')
+    loaded = load(tmp_path / "Server.xml", text, CERT="api.crt")
+    (vhost,) = loaded.model.virtual_hosts
+    wanted = (f"{inner.parent}/a.crt", f"{inner.parent}/../a.key", "/etc/c.crt")
+    assert vhost.host.tls is not None
+    assert (vhost.host.tls.cert_path, vhost.host.tls.key_path, vhost.host.tls.chain_cert_path) == wanted
+    own = loaded.model.managers.host.tls
+    assert own is not None
+    assert (own.cert_path, own.key_path) == (f"{tmp_path}/api.crt", "")
+    assert loaded.raw["virtualHosts"][0]["host"]["tls"]["certPath"] == "a.crt"
+
+
+def test_a_fault_found_later_has_the_line_of_its_setting(file: Path) -> None:
+    loaded = load(file, server(apps="\n" + application()))
+    where = ("virtualHosts", 0, "applications", 0, "type", "what was not written")
+    fault = loaded.fault_at(where, "Server.X", "is wrong", "Mend it.")
+    assert str(fault) == f"Server.X: is wrong ({file}, line 3) Mend it."

@@ -6,6 +6,7 @@ One connection, one thread at a time; every call is a transaction that is on the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from appliance.errors import KilnError, Unavailable
 Result = TypeVar("Result")
 
 BUSY_SECONDS = 5.0
+LOCK_NAME = "lock"
+"""Beside the store: whoever has it locked has the folder; it holds their process id."""
 KEPT_ASIDE = 9
 """So many broken files are kept beside the store; the last one is replaced then."""
 
@@ -82,8 +85,9 @@ class Store:
     A cancelled call may still take effect, whole or not at all; later calls come after it.
     """
 
-    def __init__(self, connection: sqlite3.Connection, warnings: tuple[str, ...]) -> None:
+    def __init__(self, connection: sqlite3.Connection, warnings: tuple[str, ...], lock: int | None = None) -> None:
         self._connection = connection
+        self._lock = lock
         self._one_at_a_time = trio.CapacityLimiter(1)
         self.warnings = warnings
 
@@ -92,11 +96,20 @@ class Store:
         """Open the file, make it when there is none, bring an older one up to date.
 
         A file that is broken, too new or read-only is kept beside the new one (a read-only one is copied); where no
-        file can be made at all, the state lives in memory. Both are told in ``warnings``. Raises Unavailable when
-        another process holds the file.
+        file can be made at all, the state lives in memory. Both are told in ``warnings``. Raises Unavailable at once
+        when another Store, of this or another process, is open in the same folder, or when the file is held.
         """
-        connection, warnings = await trio.to_thread.run_sync(_open_somehow, Path(path))
-        return cls(connection, tuple(warnings))
+        return await trio.to_thread.run_sync(cls._open_locked, Path(path))
+
+    @classmethod
+    def _open_locked(cls, path: Path) -> Store:
+        lock = _lock_folder(path.parent)
+        try:
+            connection, warnings = _open_somehow(path)
+        except BaseException:
+            _unlock(lock)
+            raise
+        return cls(connection, tuple(warnings), lock)
 
     async def get(self, kind: str, key: str) -> bytes | None:
         return await self.transaction(lambda transaction: transaction.get(kind, key))
@@ -123,7 +136,40 @@ class Store:
         )
 
     async def close(self) -> None:
-        await trio.to_thread.run_sync(self._connection.close, abandon_on_cancel=True, limiter=self._one_at_a_time)
+        await trio.to_thread.run_sync(self._close, abandon_on_cancel=True, limiter=self._one_at_a_time)
+
+    def _close(self) -> None:
+        self._connection.close()
+        lock, self._lock = self._lock, None
+        _unlock(lock)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """The open lock file, which the kernel lets go with the process; None where no file can be locked."""
+    try:
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return None  # a folder that can only be read: nobody writes to it
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
+        os.close(lock)
+        by = f"another Kiln (pid {holder})" if holder else "another Kiln"
+        message = f"The state folder {folder} is in use by {by}"
+        raise Unavailable(message, hint="Stop that one, or choose another --state.") from None
+    except OSError:
+        os.close(lock)  # a file system without locks
+        return None
+    with suppress(OSError):  # a full disk: the lock holds all the same
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def _transact(connection: sqlite3.Connection, work: Callable[[Transaction], Result]) -> Result:

@@ -203,7 +203,7 @@ def test_a_read_only_folder_is_read_and_the_rest_lives_in_memory() -> None:
     assert first.endswith("b'1' 7")
     assert second == "b'2'"
     assert third.endswith("None")
-    assert files == ["kiln.db"]
+    assert files == ["kiln.db", "lock"]
 
 
 async def test_a_locked_file_is_an_error_and_stays_where_it_is(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,14 +213,47 @@ async def test_a_locked_file_is_an_error_and_stays_where_it_is(path: Path, monke
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Unavailable, match="another process"):
         await store.put("app", "a", b"1")
+    other.execute("ROLLBACK")
+    await store.close()
+    other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(Unavailable, match="another process"):
         await Store.open(path)
     other.execute("ROLLBACK")
     other.close()
+    store = await Store.open(path)
     await store.put("app", "a", b"2")
     assert await store.get("app", "a") == b"2"
     assert not list(path.parent.glob("*.aside-*"))
     await store.close()
+
+
+async def test_a_folder_has_one_store_at_a_time(path: Path) -> None:
+    store = await Store.open(path)
+    with pytest.raises(Unavailable, match=rf"{path.parent} is in use by another Kiln \(pid {os.getpid()}\)"):
+        await Store.open(path)
+    await store.put("app", "a", b"1")
+    await store.close()
+    again = await Store.open(path)
+    assert await again.get("app", "a") == b"1"
+    await again.close()
+
+
+def test_another_process_holds_the_folder_until_it_dies(path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout
+        writer.stdout.readline()
+        with pytest.raises(Unavailable, match=rf"another Kiln \(pid {writer.pid}\)"):
+            trio.run(Store.open, path)
+        writer.kill()
+
+    async def open_and_close() -> tuple[str, ...]:
+        store = await Store.open(path)
+        await store.close()
+        return store.warnings
+
+    assert trio.run(open_and_close) == ()
 
 
 async def test_a_full_disk_changes_nothing_and_says_so(path: Path) -> None:

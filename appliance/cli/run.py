@@ -42,7 +42,8 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise KilnError(f"the state folder {folder} can't be made: {error.strerror}") from error
+        reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
+        raise KilnError(f"the state folder {folder} can't be made: {reason}") from error
     clean = trio.run(_serve, settings, loaded.raw, folder)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.

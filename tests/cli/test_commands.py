@@ -60,6 +60,9 @@ def test_a_state_folder_that_can_not_be_made_is_said_so(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "state folder" in done.stderr
     assert "Traceback" not in done.stderr
+    done = kiln("run", "--state", str(tmp_path / "file"))
+    assert done.returncode == 1
+    assert f"the state folder {tmp_path / 'file'} can't be made: it is not a folder" in done.stderr
 
 
 def test_wrong_usage_shows_how_it_is_used() -> None:

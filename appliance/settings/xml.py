@@ -123,7 +123,7 @@ def load_xml(
     def expanded(text: str, where: Where) -> str:
         here = {"Home": folder, "CurrentPath": str(found.place(where).file.parent)}
         told = expand(text, variables, here)
-        return str(Path(here["CurrentPath"], told)) if told and where[-1] in _BESIDE else told
+        return os.path.join(here["CurrentPath"], told) if told and where[-1] in _BESIDE else told
 
     built = None
     if raw is not None:

@@ -38,7 +38,8 @@ LINGER: Final = 1.0
 #: the tail stays out, because a sender with Nagle's algorithm holds it back until we have read the rest.
 _SLEEP_THROUGH: Final = 8 * 1024
 _TAIL: Final = 4 * 1024
-#: Sound alone does not wake us while pictures larger than this keep coming: it is read with the next picture.
+#: Sound alone does not wake us while pictures larger than this keep coming: it is read with the next picture, and
+#: what no picture follows (the last commands, sound alone) at the next sweep.
 _SOUND_WAITS: Final = 1024
 #: What may wait for a publisher that does not read; after that it gets no more acknowledgements.
 _UNSENT: Final = 16 * 1024
@@ -65,6 +66,8 @@ class Connection:
         self._heard_bytes = 0
         #: Sizes of the smallest picture in this second and in the one before (0: none came).
         self._smallest = self._smallest_before = 0
+        # How much has to be there before the kernel wakes us.
+        self._low_water = 1
 
     @property
     def publishing(self) -> bool:
@@ -79,6 +82,8 @@ class Connection:
     def overdue(self, now: float) -> str:
         """Why this connection has to go now, "" when it may stay. Called once a second."""
         self._smallest_before, self._smallest = self._smallest, 0
+        # Wakes us for whatever waits below the mark; the next read sets a new one.
+        self._wake_from(1)
         if self.bytes != self._heard_bytes:
             self._heard, self._heard_bytes = now, self.bytes
         ingest = self.ingest
@@ -130,7 +135,6 @@ class Connection:
     async def _read(self) -> str:
         descriptor = self._socket.fileno()
         session = self._session
-        low_water = 1
         while True:
             await trio.lowlevel.wait_readable(descriptor)
             try:
@@ -143,20 +147,22 @@ class Connection:
             except BlockingIOError:
                 pass
             self._take(data)
-            wanted = self._low_water(session.missing)
-            if wanted != low_water:
-                low_water = wanted
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+            self._wake_from(self._worth_waking(session.missing))
             if self.unsent or session.has_data_to_send:
                 await self._flush()
             if self._reason:
                 return self._reason
 
-    def _low_water(self, missing: int) -> int:
+    def _wake_from(self, low_water: int) -> None:
+        if low_water != self._low_water:
+            self._low_water = low_water
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+
+    def _worth_waking(self, missing: int) -> int:
         """How much must be there before the kernel wakes us, when ``missing`` bytes of a message are not."""
         if missing > _SLEEP_THROUGH:
             return min(missing - _TAIL, READ_SIZE)
-        if missing > 1:
+        if missing > 1 or self.ingest is None:
             return 1
         return _SOUND_WAITS if min(self._smallest, self._smallest_before) > _SOUND_WAITS else 1
 

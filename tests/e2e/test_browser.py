@@ -12,7 +12,9 @@ from tests.kit.kiln import KilnProcess
 
 pytestmark = [pytest.mark.needs("chromium", "node", "npm"), pytest.mark.system]
 
-SECONDS = 20
+#: A player finds its place behind the live edge in the first seconds; after them nothing may stall.
+START = 5
+SECONDS = START + 20
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +38,7 @@ def check(playback: browser.Playback, record_property: object, seconds: float = 
     assert callable(record_property)
     record_property("playback", report)
     assert playback.watched >= seconds - 1
-    assert playback.stalls == [], report
+    assert [stall for stall in playback.stalls if stall["at"] > START] == [], report
     assert playback.longest_stand <= 0.75, report
     assert playback.advanced >= seconds - 1, report
     assert playback.frames >= 30 * (seconds - 1) * 0.9, report

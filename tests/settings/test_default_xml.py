@@ -16,6 +16,7 @@ from appliance.settings import models
 from appliance.settings.check import check_file
 from appliance.settings.schema import Field, Kind, Node, fields_of
 from appliance.settings.xml import DEFAULT_XML, load_xml
+from appliance.transcoder import sources
 
 TAG = re.compile(r"<(?P<close>/?)(?P<name>[A-Z][A-Za-z0-9]*)(?P<attributes>\s[^<>]*?)?(?P<empty>/?)>")
 REFUSED = {(models.AudioBypassIfMatch, "bitrate"), (models.VideoBypassIfMatch, "bitrate")}
@@ -202,3 +203,18 @@ def test_what_the_box_starts_with() -> None:
     assert (master.name, master.file_name) == ("master", "master")
     assert master.options.hls_chunklist_path_depth == 0
     assert master.rendition_templates[0].name == "${Height}p"
+
+
+def test_it_tells_of_every_parameter_of_a_capture_url() -> None:
+    told = set(re.findall(r"^ {19}([a-z]+) +(?:default|pattern:)", DEFAULT_XML.read_text(), re.MULTILINE))
+    read = re.findall(
+        r'parameters\.(?:text|choice|integer|bitrate|rate|size)\("(\w+)"', Path(sources.__file__).read_text()
+    )
+    assert told == set(read)
+
+
+def test_the_capture_urls_that_it_shows_are_right() -> None:
+    shown = re.findall(r"(?:pattern|v4l2|alsa)://\S*\?\S+", DEFAULT_XML.read_text().replace("&amp;", "&"))
+    assert len(shown) == 4
+    for url in shown:
+        sources.parse(url.partition("<")[0])

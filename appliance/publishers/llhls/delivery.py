@@ -68,13 +68,15 @@ def claims(path: str) -> bool:
 class Request:
     """One request, as far as it is read."""
 
-    __slots__ = ("accept_encoding", "asked_headers", "buffers", "head_only", "host", "live", "origin", "park", "scope",
-                 "send", "user_agent")  # fmt: skip
+    __slots__ = ("accept_encoding", "asked_headers", "buffers", "head_only", "host", "live", "origin", "park",
+                 "patience", "scope", "send", "user_agent")  # fmt: skip
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.send = send
         self.live: Live | None = None
+        #: Until when it waits for a first playlist, through all lives that have none; 0.0 before it does.
+        self.patience = 0.0
         self.host = self.origin = self.accept_encoding = self.asked_headers = self.user_agent = b""
         for name, value in scope["headers"]:
             if name == b"host":
@@ -135,6 +137,12 @@ class Delivery:
         if method == "OPTIONS":
             await self._preflight(request, live, vhost, app)
             return
+        if live is None or (file.endswith(".m4s") and file not in live.files):
+            earlier = None if vhost is None else self._on_air.file(vhost, app, stream, file)
+            if earlier is not None and method in ("GET", "HEAD"):
+                request.live = earlier[0]
+                await self._media(request, *earlier)
+                return
         if live is None:
             live = await self._arriving(request, vhost, app, stream)
         request.live = live
@@ -204,6 +212,8 @@ class Delivery:
         deadline = trio.current_time() + BLOCKED_TOO_LONG * max(1, live.target_duration)
         lot = live.lots[window.track.id]
         while True:
+            if live.interrupted:
+                raise Unavailable("the box is stopping, or the stream is made anew")
             if not window.hints or live.ended or live.gone or (window.next_msn, window.next_part) != number:
                 raise NotFound("no such part")
             if not await request.park(lot, deadline):
@@ -219,7 +229,9 @@ class Delivery:
         window = _window(live, file)
         if window is None:
             raise NotFound("no such playlist")
-        await self._until_ready(request, live)
+        if not await self._until_ready(request, live):
+            await self._succeed(request, live, file, session)
+            return
         if not window.started:
             raise NotFound("this track has no media")
         now = trio.current_time()
@@ -238,33 +250,43 @@ class Delivery:
         await self._playlist(request, live, rendered, _DIRECTIVES if directives.blocking else 0)
 
     async def _succeed(self, request: Request, gone: Live, file: str, session: str) -> None:
+        live = await self._successor(request, gone)
+        await self._chunklist(request, live, file, session)
+
+    async def _successor(self, request: Request, gone: Live) -> Live:
         output = gone.output
         live = self._on_air.find(output.vhost, output.app, output.name)
         if live is None:
+            if gone.interrupted:
+                raise Unavailable("the box is stopping, or the stream is made anew")
             live = await self._arriving(request, output.vhost, output.app, output.name)
         request.live = live
-        await self._chunklist(request, live, file, session)
+        return live
 
     async def _master(self, request: Request, live: Live, name: str, session: str) -> None:
         if name not in live.playlists:
             raise NotFound("no such playlist")
         given = parse_directives(request.scope["query_string"], legacy=live.legacy, rewind=live.rewind)
-        await self._until_ready(request, live)
+        if not await self._until_ready(request, live):
+            await self._master(request, await self._successor(request, live), name, session)
+            return
         query = child_query(given, legacy=live.legacy, rewind=live.rewind)
         rendered = live.rendered.master(name, query=query, session=session if session.isalnum() else "")
         if rendered is None:
             raise NotFound("nothing of this playlist can be played")
         await self._playlist(request, live, rendered, _MASTER)
 
-    async def _until_ready(self, request: Request, live: Live) -> None:
-        if live.ready:
-            return
-        deadline = trio.current_time() + START_HOLD
+    async def _until_ready(self, request: Request, live: Live) -> bool:
+        """True once playlists can be answered, False when another life has to do that."""
         while not live.ready:
-            if live.gone or live.ended:
+            if live.gone:
+                return False
+            if live.ended:
                 raise NotFound("the stream is over")
-            if not await request.park(live.ready_lot, deadline):
+            request.patience = request.patience or trio.current_time() + START_HOLD
+            if not await request.park(live.ready_lot, request.patience):
                 raise Unavailable("the stream has given no media yet")
+        return True
 
     async def _playlist(self, request: Request, live: Live, rendered: Rendered, kind: int) -> None:
         if request.accept_encoding and takes_gzip(request.accept_encoding):

@@ -8,8 +8,10 @@ import math
 import secrets
 import string
 from collections.abc import Iterable, Sequence
+from functools import partial
 
-from appliance.media.clock import NANOSECONDS, Clock
+import trio
+
 from appliance.media.contracts import OutputStream, Playlist
 from appliance.media.packet import Packet
 from appliance.media.playlists import default_playlist, tracks_of_variant
@@ -22,6 +24,7 @@ from appliance.publishers.llhls.packager import Packager
 from appliance.publishers.llhls.playlists import Playlists
 from appliance.publishers.llhls.tracks import TrackPackager
 from appliance.publishers.llhls.viewers import Viewers
+from appliance.publishers.llhls.wall_time import WallTime
 from appliance.publishers.llhls.window import TrackWindow
 from appliance.settings.models import LLHlsPublisher as Settings
 
@@ -31,50 +34,34 @@ DEFAULT_PLAYLIST = "llhls"
 #: What users type.
 USUAL_PLAYLIST = "master"
 _KEY_LETTERS = string.ascii_letters + string.digits
-#: A clock that is set by less doesn't move PROGRAM-DATE-TIME.
-_WALL_TOLERANCE = NANOSECONDS
-
-
-class WallTime:
-    """The wall clock of timestamp zero: remapped only forward, and only when it is off by more than a second."""
-
-    def __init__(self, clock: Clock, epoch: int) -> None:
-        self._clock = clock
-        self._epoch = epoch
-        self._offset = self._now()
-
-    def _now(self) -> int:
-        return self._clock.wall() - self._clock.monotonic() + self._epoch
-
-    def offset(self) -> int:
-        """Nanoseconds since 1970 of timestamp zero, as it holds from this segment on."""
-        now = self._now()
-        if now - self._offset > _WALL_TOLERANCE:
-            self._offset = now
-        return self._offset
 
 
 class Live:
     """A stream on the air, from its start to one window after its end.
+
+    ``finish`` when the source stops, ``end`` when no new life came in time, ``leave`` when one takes its place:
+    ``gone``. ``interrupted`` when it had to stop before its source did.
 
     ``playlists`` are the master playlists by file name (without ``.m3u8``), ``windows`` the packaged tracks by id,
     ``files`` everything that can be fetched by name. ``ready`` is released when the first playlist can be answered,
     ``lots[track id]`` whenever that track has something new. ``version`` counts the changes.
     """
 
-    def __init__(self, output: OutputStream, settings: Settings, clock: Clock, numbering: Numbering) -> None:
+    def __init__(self, output: OutputStream, settings: Settings, wall: WallTime, numbering: Numbering) -> None:
         self.output = output
         self.label = output.label
         self.settings = settings
         self.numbering = numbering
+        self.wall = wall
         self.key = _stream_key(output, origin_mode=settings.origin_mode)
         self.version = 0
         self.ended = False
-        self.gone = False
+        self.interrupted = False
+        self.left = trio.Event()
         self.ready_lot = ParkingLot()
         self.files: dict[str, object] = {}
         self.target_duration = 0
-        self.hold_back = 0.0
+        self.hold_back = settings.part_hold_back
         self.viewers = Viewers()
         self.playlists = playlists_of(output, settings)
         used = used_tracks(self.playlists.values(), output)
@@ -87,13 +74,12 @@ class Live:
             )  # fmt: skip
             self.windows[track.id] = window
             self.lots[track.id] = ParkingLot()
-        self._wall = WallTime(clock, output.stream.epoch)
         self.packager = Packager(
             self.label,
             [TrackPackager(track, self.windows[track.id], settings.chunk_duration) for track in used],
             settings.segment_duration,
             number=numbering.number,
-            wall_offset=self._wall.offset,
+            wall_offset=partial(wall.offset, output.stream.epoch),
             on_target=self._target_fixed,
             on_discontinuity=numbering.discontinuity,
         )
@@ -103,6 +89,18 @@ class Live:
         self.rewind = _default_query(settings, "_HLS_rewind", True)
         self.heads = self._heads()
         self._ready = False
+        self._finished = False
+
+    @property
+    def gone(self) -> bool:
+        """Another life has the name, or none."""
+        return self.left.is_set()
+
+    @property
+    def longest_need(self) -> float:
+        """Seconds that its media must stay once no playlist lists it: a segment and the longest playlist it was in."""
+        longest = max((window.edge - window.oldest for window in self.windows.values()), default=0.0)
+        return longest + self.target_duration
 
     @property
     def ready(self) -> bool:
@@ -128,39 +126,58 @@ class Live:
         return [window for window in self.windows.values() if window.started]
 
     def push(self, packets: Sequence[Packet]) -> None:
+        if self._finished:
+            return
         push = self.packager.push
         for packet in packets:
             push(packet)
 
-    def end(self) -> None:
-        """The source is over: what is there stays, with EXT-X-ENDLIST."""
+    def finish(self) -> None:
+        """The source stopped: what it gave becomes whole segments. A new life may carry the playlists on."""
+        if self._finished:
+            return
+        self._finished = True
         self.packager.finish()
+        if not self._ready and any(window.started for window in self.windows.values()):
+            self._begin()
+
+    def end(self) -> None:
+        """Nothing comes any more: what is there stays, with EXT-X-ENDLIST."""
+        self.finish()
         self.ended = True
-        self._ready = self._ready or any(window.started for window in self.windows.values())
-        if self._ready:
-            self._fix_hold_back()
         for window in self.windows.values():
             window.end()
         self.ready_lot.release_all()
 
     def leave(self) -> None:
-        """Off the air: whoever still waits is told so."""
-        self.gone = True
+        """Off the air: no number is taken from here on, and whoever still waits is told so. The files stay."""
+        if self.gone:
+            return
+        self.finish()
+        self.left.set()
         self.version += 1
-        self.files.clear()
         self.ready_lot.release_all()
         for lot in self.lots.values():
             lot.release_all()
+
+    def abandon(self) -> None:
+        """Off the air with everything that it has, whatever state it is in."""
+        self._finished = True
+        self.leave()
+        self.files.clear()
 
     def _target_fixed(self, seconds: int) -> None:
         self.target_duration = seconds
         for window in self.windows.values():
             window.target_duration = seconds
         self.viewers.memory = 3 * seconds
+        self.heads = self._heads()
         self._look_if_ready()
 
     def _window_changed(self, window: TrackWindow) -> None:
         self.version += 1
+        # One value for all renditions: a track with longer parts raises it in all of them at once.
+        self.hold_back = max(self.hold_back, 3 * window.part_target)
         if not self._ready:
             self._look_if_ready()
         self.lots[window.track.id].release_all()
@@ -170,7 +187,9 @@ class Live:
             return
         if not any(window.started for window in self.windows.values()):
             return
-        self._fix_hold_back()
+        self._begin()
+
+    def _begin(self) -> None:
         self._ready = True
         self.version += 1
         self.ready_lot.release_all()
@@ -179,10 +198,6 @@ class Live:
         # Names never come back with other bytes; a cache needs them as long as a playlist may list them (draft B).
         life = math.ceil(6 * max(self.settings.segment_duration, self.target_duration))
         return Heads(Cors(self.settings.cross_domains), self.settings.cache_control, life)
-
-    def _fix_hold_back(self) -> None:
-        longest = max(window.part_target for window in self.windows.values())
-        self.hold_back = max(self.settings.part_hold_back, 3 * longest)
 
 
 def _default_query(settings: Settings, key: str, default: bool) -> bool:

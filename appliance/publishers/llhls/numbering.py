@@ -20,6 +20,8 @@ Reserve = Callable[[str, int], Awaitable[int]]
 class Numbering:
     """Numbers for one life of one stream. ``await start()`` first, then ``run`` in a task: it reserves ahead.
 
+    ``follow`` before ``start`` takes over what an earlier life in the same process has left of its reservation.
+
     ``first`` overrides the reserved start (numbering by the server's time). A reservation that fails never stops the
     stream: it is logged and tried again.
     """
@@ -32,10 +34,26 @@ class Numbering:
         self._first = first
         self._next = 0
         self._reserved_to = 0
+        self._started = False
+        self._discontinuities_here = 0
         self._unreserved_discontinuities = 0
         self._wanted = trio.Event()
 
+    def follow(self, earlier: Numbering) -> None:
+        """Go on right behind the last number of ``earlier``, which takes no more; nothing if that never started."""
+        if not earlier._started:
+            return
+        self._started = True
+        self._next = earlier._next
+        self._reserved_to = earlier._reserved_to
+        self.discontinuities = earlier.discontinuities + earlier._discontinuities_here + 1
+        self._unreserved_discontinuities = earlier._unreserved_discontinuities + 1
+        self._wanted.set()
+        self._apply_first()
+
     async def start(self) -> None:
+        if self._started:
+            return
         try:
             with trio.fail_after(SLOWEST_STORE):
                 self._next = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
@@ -47,6 +65,10 @@ class Numbering:
             self._reserved_to = self._next
             log.warning("media sequence not reserved, taken from the clock stream=%s msn=%d error=%r",
                         self._label, self._next, fault)  # fmt: skip
+        self._started = True
+        self._apply_first()
+
+    def _apply_first(self) -> None:
         if self._first is not None:
             self._next = max(self._first, self._next)
             self._reserved_to = max(self._reserved_to, self._next)
@@ -61,6 +83,7 @@ class Numbering:
 
     def discontinuity(self) -> None:
         """One more of them in this life, to be remembered for the next."""
+        self._discontinuities_here += 1
         self._unreserved_discontinuities += 1
         self._wanted.set()
 
@@ -81,5 +104,6 @@ class Numbering:
             first = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
             self._reserved_to = max(self._reserved_to, first) + BLOCK
         if self._unreserved_discontinuities:
-            count, self._unreserved_discontinuities = self._unreserved_discontinuities, 0
+            count = self._unreserved_discontinuities
             await self._reserve(f"llhls/{self._label}/discontinuity", count)
+            self._unreserved_discontinuities -= count

@@ -95,7 +95,7 @@ def media_text(live: Live, window: TrackWindow, *, skip: bool = False, legacy: b
     control = None
     if not legacy:
         control = hls.ServerControl(
-            window.part_target, max(live.hold_back, 3 * window.part_target), HOLD_BACK * target, CAN_SKIP_UNTIL * target
+            window.part_target, live.hold_back, HOLD_BACK * target, CAN_SKIP_UNTIL * target
         )
     pieces = [
         hls.media_head(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 import trio
@@ -14,9 +15,13 @@ from appliance.publishers.llhls.delivery import Delivery
 from appliance.publishers.llhls.live import Live, playlists_of, used_tracks
 from appliance.publishers.llhls.numbering import Numbering
 from appliance.publishers.llhls.on_air import OnAir
+from appliance.publishers.llhls.wall_time import WallTime
 from appliance.settings.models import LLHlsPublisher as Settings
 
 log = logging.getLogger("kiln.llhls")
+
+#: Seconds that a stream whose source stopped may be carried on by a new life of its name before it gets EXT-X-ENDLIST.
+SUCCESSION_GRACE = 3.0
 
 
 class LlhlsPublisher:
@@ -46,29 +51,47 @@ class LlhlsPublisher:
         return 0 if live is None else live.viewers.count(trio.current_time())
 
     async def run(self, output: OutputStream, progress: Progress) -> None:
-        """Package ``output`` until its stream is closed; then it stays for one window, with EXT-X-ENDLIST."""
+        """Package ``output`` until its stream is closed; then it stays for one window, with EXT-X-ENDLIST.
+
+        A new life of the same name within ``SUCCESSION_GRACE``, or at any time, carries the playlists on instead.
+        """
         settings = _settings(output)
         _report_what_is_not_built(output, settings)
         if not used_tracks(playlists_of(output, settings).values(), output):
             log.warning("no playlist has a track that LL-HLS can carry, nothing is published stream=%s", output.label)
             await _nothing_to_do(output, progress)
             return
-        numbering = self._numbering(output, settings)
-        live = Live(output, settings, self._context.clock, numbering)
-        # From here on requests are held rather than refused.
-        self._on_air.put(live)
+        live = self._go_on_air(output, settings)
         try:
-            await numbering.start()
-            await self._package(live, numbering, progress)
-            await _stay(live, progress)
+            await live.numbering.start()
+            await self._package(live, progress)
+            await _wait_until_left(live, trio.current_time() + SUCCESSION_GRACE, progress)
+            if not live.gone:
+                live.end()
+                await _wait_until_left(live, trio.current_time() + _window(live), progress)
+            if live.gone:
+                await _keep_files(live, progress)
         finally:
+            live.interrupted = trio.current_effective_deadline() == -math.inf
             self._on_air.remove(live)
 
-    async def _package(self, live: Live, numbering: Numbering, progress: Progress) -> None:
+    def _go_on_air(self, output: OutputStream, settings: Settings) -> Live:
+        """From here on requests are held rather than refused."""
+        earlier = self._on_air.yield_name((output.vhost, output.app, output.name))
+        numbering = self._numbering(output, settings)
+        if earlier is not None:
+            numbering.follow(earlier.numbering)
+        wall = WallTime(self._context.clock) if earlier is None else earlier.wall
+        live = Live(output, settings, wall, numbering)
+        self._on_air.put(live)
+        return live
+
+    async def _package(self, live: Live, progress: Progress) -> None:
         reader = live.output.stream.reader("llhls")
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(numbering.run, name=f"llhls numbers {live.label}")
+                nursery.start_soon(live.numbering.run, name=f"llhls numbers {live.label}")
+                nursery.start_soon(_cancel_when_left, live, nursery.cancel_scope)
                 async for packets in reader:
                     live.push(packets)
                     reader.wake_at = live.packager.due
@@ -76,7 +99,7 @@ class LlhlsPublisher:
                 nursery.cancel_scope.cancel()
         finally:
             reader.close()
-        live.end()
+        live.finish()
 
     def _numbering(self, output: OutputStream, settings: Settings) -> Numbering:
         def by_time() -> int:
@@ -86,11 +109,27 @@ class LlhlsPublisher:
         return Numbering(self._context.reserve, output.label, fallback=by_time, first=first)
 
 
-async def _stay(live: Live, progress: Progress) -> None:
-    """One window: the time that a viewer who is furthest behind needs to see the end."""
-    longest = max((window.edge - window.oldest for window in live.windows.values()), default=0.0)
-    until = trio.current_time() + longest
-    while trio.current_time() < until and not live.gone:
+def _window(live: Live) -> float:
+    """The time in seconds that a viewer who is furthest behind needs to see the end."""
+    return max((window.edge - window.oldest for window in live.windows.values()), default=0.0)
+
+
+async def _cancel_when_left(live: Live, scope: trio.CancelScope) -> None:
+    await live.left.wait()
+    scope.cancel()
+
+
+async def _wait_until_left(live: Live, until: float, progress: Progress) -> None:
+    """Until a new life takes the place of ``live``, or that moment."""
+    while not live.gone and trio.current_time() < until:
+        progress()
+        with trio.move_on_at(min(until, trio.current_time() + 1)):
+            await live.left.wait()
+
+
+async def _keep_files(live: Live, progress: Progress) -> None:
+    until = trio.current_time() + live.longest_need
+    while live.files and trio.current_time() < until:
         progress()
         await trio.sleep(min(1.0, until - trio.current_time()))
 

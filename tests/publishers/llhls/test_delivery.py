@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.errors import BadRequest
-from appliance.media.contracts import Playlist, Rendition
+from appliance.media.contracts import OutputStream, Playlist, Rendition, Source
 from appliance.media.stream import Stream
 from appliance.media.track import Codec, Track
 from appliance.net.parking import ParkingLot
@@ -215,9 +215,10 @@ async def test_impossible_directives_are_400(query: str, autojump_clock: object)
 
 
 async def test_a_chunklist_of_an_earlier_life_goes_on(autojump_clock: object) -> None:
-    """The key in it is not looked at: a player outlives a restart of its stream. Media of another life is 404."""
+    """The key in it is not looked at: a player outlives a restart of its stream. Its media stay a while."""
     async with on_air() as (box, stream):
         name = window(box)
+        old = box.live().windows[0]
         old_part = next(name for name in box.live().files if name.startswith("part_0"))
         edge = parse_media("http://box/x", (await box.get(name)).text)
         waiting: list[Any] = []
@@ -234,11 +235,113 @@ async def test_a_chunklist_of_an_earlier_life_goes_on(autojump_clock: object) ->
         stream.close()
         now = parse_media("http://box/x", waiting[0].text)
         assert waiting[0].status_code == 200
-        assert now.media_sequence == 256
+        assert now.media_sequence == old.last_msn + 1
         assert now.discontinuity_sequence == edge.discontinuity_sequence + 1
         assert box.live().windows[0].playlist_name != name
-        assert (await box.get(old_part)).status_code == 404
+        assert (await box.get(old_part)).status_code == 200
         assert (await box.get(old_part.replace("part_0_", "part_9_"))).status_code == 404
+
+
+async def test_a_restart_within_the_grace_loses_no_viewer(autojump_clock: object) -> None:
+    """The source dies and is back half a second later: no ENDLIST, no hole in the numbers, no file lost."""
+    async with on_air() as (box, stream):
+        name = window(box)
+        before = parse_media("http://box/app/cam/x", (await box.get(name)).text)
+        answers: list[Any] = []
+
+        async def wait(query: str) -> None:
+            answers.append(await box.get(f"{name}{query}"))
+
+        stream.close()
+        await trio.testing.wait_all_tasks_blocked()
+        gap = parse_media("http://box/app/cam/x", (await box.get(name)).text)
+        assert not gap.ended
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, f"?_HLS_msn={gap.last[0] + 1}&_HLS_part=0")
+            nursery.start_soon(wait, f"?_HLS_msn={gap.last[0] + 1}")
+            await trio.sleep(0.5)
+            assert answers == []
+            again = box.start(AV)
+            box.nursery.start_soon(play, again, Feed(AV), 60.0)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(wait, "")
+        for answer in answers:
+            after = parse_media("http://box/app/cam/x", answer.text)
+            assert (answer.status_code, after.ended) == (200, False)
+            assert after.media_sequence == gap.last[0] + 1
+            assert after.discontinuity_sequence == gap.discontinuity_sequence + 1
+            assert (after.segments[0].date_time or 0) >= (gap.segments[-1].date_time or 0) + gap.segments[-1].duration
+        for segment in before.complete + gap.complete:
+            assert (await box.get(segment.uri)).status_code == 200
+            assert (await box.get(segment.map)).status_code == 200
+            for part in segment.parts:
+                assert (await box.get(part.uri)).status_code == 200
+        await trio.sleep(30)
+        assert (await box.get(gap.complete[-1].uri)).status_code == 404
+        assert parse_media("http://box/app/cam/x", (await box.get(name)).text).media_sequence > after.media_sequence
+
+
+async def test_a_source_that_comes_and_goes_keeps_little(autojump_clock: object) -> None:
+    """Lives that never got far enough for a playlist: requests wait through them, and what is kept is bounded."""
+    async with on_air() as (box, stream):
+        name = window(box)
+        answers: list[int] = []
+
+        async def ask() -> None:
+            answers.append((await box.get(name)).status_code)
+
+        stream.close()
+        lives = [box.live()]
+        async with trio.open_nursery() as nursery:
+            for _ in range(30):
+                stream = box.start(AV)
+                await trio.testing.wait_all_tasks_blocked()
+                if not answers:
+                    nursery.start_soon(ask)
+                await play(stream, Feed(AV), 0.4)
+                stream.close()
+                lives.append(box.live())
+                await trio.sleep(0.3)
+                assert sum(1 for live in lives if live.files) <= 9
+        assert set(answers) <= {200, 503}
+        await trio.sleep(60)
+        assert not any(live.files for live in lives)
+
+
+async def test_a_box_that_stops_says_so(autojump_clock: object) -> None:
+    """Whoever is held when the publisher is stopped gets 503: the stream is not gone for good."""
+    async with on_air() as (box, _), trio.open_nursery() as nursery:
+        stream = Stream("default/app/other", AV, clock=box.context.clock)
+        output = OutputStream("default", "app", "other", stream, box.application, [], Source("Test"))
+        silent = OutputStream("default", "app", "silent", Stream("default/app/silent", AV), box.application, [],
+                              Source("Test"))  # fmt: skip
+        stopped = await nursery.start(_run_in_scope, box, [output, silent])
+        nursery.start_soon(play, stream, Feed(AV), 6.0)
+        await trio.sleep(6)
+        live = box.live("other")
+        track = live.windows[0]
+        answers: list[Any] = []
+
+        async def ask(path: str) -> None:
+            answers.append(await box.get(path))
+
+        async with trio.open_nursery() as asking:
+            asking.start_soon(ask, f"../other/{track.playlist_name}?_HLS_msn={track.last_msn + 1}")
+            asking.start_soon(ask, f"../other/{track.part_name(track.next_msn, track.next_part)}")
+            asking.start_soon(ask, "../silent/llhls.m3u8")
+            await trio.testing.wait_all_tasks_blocked()
+            assert answers == []
+            stopped.cancel()
+        assert [(answer.status_code, answer.headers.get("retry-after")) for answer in answers] == [(503, "1")] * 3
+
+
+async def _run_in_scope(
+    box: Station, outputs: list[OutputStream], task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+) -> None:
+    async with trio.open_nursery() as nursery:
+        for output in outputs:
+            nursery.start_soon(box.publisher.run, output, lambda: None)
+        task_status.started(nursery.cancel_scope)
 
 
 # Media.

@@ -7,6 +7,7 @@ import trio.testing
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, MediaType, Track
 from appliance.publishers.llhls.numbering import BLOCK, Numbering
+from appliance.publishers.llhls.publisher import SUCCESSION_GRACE
 from appliance.settings.models import DRM, DVR, DefaultQueryString, Query
 from tests.conformance.llhls.playlist import parse_media
 from tests.publishers.llhls.kit import Feed, audio_track, play, station, video_track
@@ -58,12 +59,14 @@ async def test_the_end_stays_for_one_window(autojump_clock: object) -> None:
 
         async def wait() -> None:
             edge = parse_media("http://box/", (await box.get(name)).text).next
-            waiting.append((await box.get(f"{name}?_HLS_msn={edge[0]}&_HLS_part={edge[1]}")).text)
+            waiting.append((await box.get(f"{name}?_HLS_msn={edge[0] + 1}")).text)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
             await trio.sleep(0.1)
             stream.close()
+            closed = trio.current_time()
+        assert trio.current_time() - closed == pytest.approx(SUCCESSION_GRACE)
         media = parse_media("http://box/app/cam/x", waiting[0])
         assert media.ended
         assert media.hint == ""
@@ -103,13 +106,15 @@ async def test_the_wall_clock_only_moves_dates_forward(autojump_clock: object) -
         assert (await dates())[-1] - held[-1] == pytest.approx(120, abs=0.1)
 
 
-async def test_numbers_go_on_after_a_restart(autojump_clock: object) -> None:
+async def test_numbers_go_on_after_a_restart_of_the_source(autojump_clock: object) -> None:
     async with station() as box:
+        expected = 0
         for life in range(3):
             stream = box.start(AV)
             await play(stream, Feed(AV, gop=30), 6.0)
             media = parse_media("http://box/", (await box.get(box.live().windows[0].playlist_name)).text)
-            assert media.media_sequence == life * BLOCK
+            assert media.media_sequence == expected
+            expected = media.last[0] + 1
             assert media.discontinuity_sequence == life
             stream.close()
 

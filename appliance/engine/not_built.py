@@ -22,8 +22,19 @@ PUBLISHERS = {
 }  # fmt: skip
 
 
+#: Attribute of Bind/Providers and Bind/Publishers -> its element, of those that open no port.
+BOUND_PROVIDERS = {"rtsp": "RTSP", "mpegts": "MPEGTS", "srt": "SRT", "webrtc": "WebRTC"}
+BOUND_PUBLISHERS = {"hls": "HLS", "thumbnail": "Thumbnail", "webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
+
+
 def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
     """``(path, what follows)`` of each thing that is set and not built."""
+    if server.type.lower() == "edge":
+        yield "Server/Type", "it is an origin: no streams of others are repeated"
+    if server.stun_server:
+        yield "Server/StunServer", "nobody is asked for the public address"
+    if server.privacy_protection:
+        yield "Server/PrivacyProtection", "addresses of viewers are logged whole"
     if server.alert is not None:
         yield "Server/Alert", "no notification is sent"
     if server.analytics is not None:
@@ -32,10 +43,27 @@ def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
         yield "Server/Modules/P2P", "off"
     if server.modules.recovery.enable:
         yield "Server/Modules/Recovery", "off"
-    if server.bind.providers.rtmp is not None and server.bind.providers.rtmp.tls_port is not None:
-        yield "Server/Bind/Providers/RTMP/TLSPort", "RTMPS is off"
+    if server.modules.dynamic_app_removal.enable:
+        yield "Server/Modules/DynamicAppRemoval", "no application is removed"
+    if server.modules.media_root:
+        yield "Server/Modules/MediaRoot", "the API takes no paths"
+    if server.modules.egress.allow:
+        yield "Server/Modules/Egress", "the API takes no URLs"
+    yield from _of_bind(server.bind)
     for vhost in server.virtual_hosts:
         yield from _of_vhost(vhost)
+
+
+def _of_bind(bind: models.Bind) -> Iterator[tuple[str, str]]:
+    for group, part, elements in (
+        ("Providers", bind.providers, BOUND_PROVIDERS),
+        ("Publishers", bind.publishers, BOUND_PUBLISHERS),
+    ):
+        for attr, element in elements.items():
+            if getattr(part, attr) is not None:
+                yield f"Server/Bind/{group}/{element}", "port not opened"
+    if bind.providers.rtmp is not None and bind.providers.rtmp.tls_port is not None:
+        yield "Server/Bind/Providers/RTMP/TLSPort", "RTMPS is off"
 
 
 def _of_vhost(vhost: models.VirtualHost) -> Iterator[tuple[str, str]]:
@@ -62,24 +90,55 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
     for attr, element in PUBLISHERS.items():
         if getattr(application.publishers, attr) is not None:
             yield f"{path}/Publishers/{element}", "off"
-    rtmp = application.providers.rtmp
-    if rtmp is not None and rtmp.event_generator is not None:
-        yield f"{path}/Providers/RTMP/EventGenerator", "no events are made"
-    if rtmp is not None and rtmp.timestamp_mode.lower() == "original":
-        yield f"{path}/Providers/RTMP/TimestampMode", "times start at zero"
+    if (rtmp := application.providers.rtmp) is not None:
+        yield from _of_rtmp(f"{path}/Providers/RTMP", rtmp)
+    if (llhls := application.publishers.llhls) is not None:
+        yield from _of_llhls(f"{path}/Publishers/LLHLS", llhls)
     if application.transcode_webhook is not None and application.transcode_webhook.enable:
         yield f"{path}/TranscodeWebhook", "the local output profiles are used"
     if application.event_generator.enable:
         yield f"{path}/EventGenerator", "no events are made"
     if application.publishers.delay_buffer_time_ms:
         yield f"{path}/Publishers/DelayBufferTimeMs", "nothing is delayed"
-    profiles = application.output_profiles
+    yield from _of_profiles(f"{path}/OutputProfiles", application.output_profiles)
+
+
+def _of_rtmp(path: str, rtmp: models.RtmpProvider) -> Iterator[tuple[str, str]]:
+    if rtmp.event_generator is not None:
+        yield f"{path}/EventGenerator", "no events are made"
+    if rtmp.timestamp_mode.lower() == "original":
+        yield f"{path}/TimestampMode", "times start at zero"
+    if rtmp.use_incoming_timestamp:
+        yield f"{path}/UseIncomingTimestamp", "times start at zero"
+
+
+def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, str]]:
+    if llhls.dvr.enable:
+        yield f"{path}/DVR", "viewers can't rewind further than the playlist"
+    if llhls.drm.enable:
+        yield f"{path}/DRM", "nothing is encrypted"
+    if any(dump.enable for dump in llhls.dumps):
+        yield f"{path}/Dumps", "nothing is copied to disk"
+
+
+def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[str, str]]:
     if profiles.media_options.subtitles.enable:
-        yield f"{path}/OutputProfiles/MediaOptions/Subtitles", "no subtitle tracks are made"
+        yield f"{path}/MediaOptions/Subtitles", "no subtitle tracks are made"
     if profiles.media_options.overlays.enable:
-        yield f"{path}/OutputProfiles/MediaOptions/Overlays", "nothing is drawn"
+        yield f"{path}/MediaOptions/Overlays", "nothing is drawn"
     if profiles.hwaccels.decoder.enable:
-        yield f"{path}/OutputProfiles/HWAccels/Decoder", "decoding is done in software"
+        yield f"{path}/HWAccels/Decoder", "decoding is done in software"
+    if profiles.hardware_acceleration:
+        yield f"{path}/HardwareAcceleration", "software, unless HWAccels says otherwise"
+    if profiles.decodes.thread_count != models.Decodes().thread_count:
+        yield f"{path}/Decodes/ThreadCount", "decoders choose their threads"
+    if profiles.decodes.only_keyframes:
+        yield f"{path}/Decodes/OnlyKeyframes", "every frame is decoded"
+    for profile in profiles.profiles:
+        for playlist in profile.playlists:
+            if playlist.options.enable_ts_packaging:
+                name = f"OutputProfile {profile.name}/Playlist {playlist.file_name}"
+                yield f"{path}/{name}/EnableTsPackaging", "no MPEG-TS segments are made"
 
 
 def refused_providers(vhost: models.VirtualHost) -> frozenset[str]:

@@ -18,9 +18,9 @@ SERVER = """<Server version="8"><Type>origin</Type><IP>*</IP><Bind/>
 </VirtualHost></VirtualHosts></Server>"""
 
 
-def load(folder: Path) -> models.Server:
+def load(folder: Path, text: str = SERVER) -> models.Server:
     file = folder / "Server.xml"
-    file.write_text(SERVER)
+    file.write_text(text)
     return load_xml(file).model
 
 
@@ -31,6 +31,51 @@ def test_each_thing_is_told_by_its_path(tmp_path: Path) -> None:
         "VirtualHost tv/Application app/Providers/SRT": "off",
         "VirtualHost tv/Application app/Publishers/Push": "off",
     }
+
+
+EVERYTHING = """<Server version="8"><Type>edge</Type><IP>*</IP><StunServer>a:1</StunServer>
+<PrivacyProtection>true</PrivacyProtection><Bind><Providers>
+<RTMP><TLSPort>1</TLSPort></RTMP><RTSP/><RTSPC/><OVT/><MPEGTS/><SRT/><WebRTC/></Providers>
+<Publishers><LLHLS/><HLS/><Thumbnail/><WebRTC/><SRT/><OVT/></Publishers></Bind>
+<Modules><DynamicAppRemoval><Enable>true</Enable></DynamicAppRemoval><MediaRoot>/a</MediaRoot>
+<Egress><Allow>10.0.0.0/8</Allow></Egress></Modules>
+<VirtualHosts><VirtualHost><Name>v</Name><Host><TLS><CertPath>a</CertPath><KeyPath>a</KeyPath></TLS></Host><Applications>
+<Application><Name>a</Name><Type>live</Type><OutputProfiles><HardwareAcceleration>true</HardwareAcceleration>
+<Decodes><ThreadCount>4</ThreadCount><OnlyKeyframes>true</OnlyKeyframes></Decodes>
+<OutputProfile><Name>p</Name><OutputStreamName>s</OutputStreamName><Playlist><FileName>f</FileName>
+<Options><EnableTsPackaging>true</EnableTsPackaging></Options></Playlist></OutputProfile></OutputProfiles>
+<Providers><RTMP><UseIncomingTimestamp>true</UseIncomingTimestamp></RTMP></Providers>
+<Publishers><LLHLS><DVR><Enable>true</Enable></DVR><DRM><Enable>true</Enable></DRM>
+<Dumps><Dump><Enable>false</Enable></Dump><Dump><Enable>true</Enable></Dump></Dumps></LLHLS></Publishers>
+</Application></Applications></VirtualHost></VirtualHosts></Server>"""
+
+
+def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
+    told = [path for path, _ in without_effect(load(tmp_path, EVERYTHING))]
+    app = "VirtualHost v/Application a"
+    server = ["Type", "StunServer", "PrivacyProtection"]
+    server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot", "Egress")]
+    server += [f"Bind/Providers/{name}" for name in ("RTSP", "MPEGTS", "SRT", "WebRTC")]
+    server += [f"Bind/Publishers/{name}" for name in ("HLS", "Thumbnail", "WebRTC", "SRT", "OVT")]
+    profiles = ["HardwareAcceleration", "Decodes/ThreadCount", "Decodes/OnlyKeyframes"]
+    assert told == [
+        *(f"Server/{path}" for path in server),
+        "Server/Bind/Providers/RTMP/TLSPort",
+        f"{app}/Providers/RTMP/UseIncomingTimestamp",
+        *(f"{app}/Publishers/LLHLS/{name}" for name in ("DVR", "DRM", "Dumps")),
+        *(f"{app}/OutputProfiles/{name}" for name in profiles),
+        f"{app}/OutputProfiles/OutputProfile p/Playlist f/EnableTsPackaging",
+    ]
+
+
+def test_what_is_written_as_the_default_is_not_told(tmp_path: Path) -> None:
+    plain = EVERYTHING.replace("true", "false").replace(">4<", ">2<").replace(">edge<", ">origin<")
+    told = [path for path, _ in without_effect(load(tmp_path, plain))]
+    assert [path for path in told if "/Bind/" not in path] == [
+        "Server/StunServer",
+        "Server/Modules/MediaRoot",
+        "Server/Modules/Egress",
+    ]
 
 
 def test_the_default_asks_for_nothing_that_is_not_there() -> None:

@@ -77,6 +77,13 @@ class FrameSlots:
         self._key_index = index
         return begins
 
+    def step_from(self, slot: int, skip: int) -> int:
+        """Ticks from ``slot`` to the next taken: one of ``skip + 1`` slots, and the first of each interval."""
+        regular = slot - slot % (skip + 1) + skip + 1
+        interval = slot * self._interval_a // self._interval_b + 1
+        following = min(regular, -(-interval * self._interval_b // self._interval_a))
+        return self.time_of(following) - self.time_of(slot)
+
     def gap(self, slot: int) -> int:
         """How many slots before ``slot`` to fill with the last picture."""
         if self.last is None:

@@ -11,7 +11,13 @@ from av.video.frame import PictureType, VideoFrame
 from appliance.transcoder.spec import VIDEO_TIMESCALE, EncodedTrack, RenditionSpec, output_size
 from appliance.transcoder.worker.bitstream import Canonical
 from appliance.transcoder.worker.grid import FrameSlots, key_frame_interval
-from appliance.transcoder.worker.video_encoder import THREADED, VideoSettings, open_video_encoder, pixel_format
+from appliance.transcoder.worker.video_encoder import (
+    THREADED,
+    VideoSettings,
+    open_video_encoder,
+    pixel_format,
+    reorder_delay,
+)
 
 if TYPE_CHECKING:
     from typing import Any
@@ -37,27 +43,31 @@ class PictureEncoder:
         self.names = names
         self.candidate = candidate
         self.name = names[candidate]
-        self.duration = slots.duration
+        self._slots = slots
+        self._skip = max(0, spec.skip_frames)
+        # What comes at most; automatic skipping makes it fewer.
+        rate = slots.rate / (self._skip + 1)
         self._shape = (frame.width, frame.height, frame.format.name)
         width, height = output_size(spec, frame.width, frame.height)
         frames = max(1, round(key_frame_interval(spec, slots.rate) * slots.rate))
-        settings = VideoSettings(spec, width, height, slots.rate, frames, least_threads)
+        settings = VideoSettings(spec, width, height, rate, frames, least_threads)
         self.threads = settings.threads if self.name in THREADED else 0
         self._context: VideoCodecContext = open_video_encoder(self.name, settings)
         self._graph = picture_graph(frame, width, height, pixel_format(self.name))
         self._bitrate = spec.bitrate
         self._spec = spec
-        self._rate = slots.rate
+        self._rate = rate
         self._size = (width, height)
         self._announced = False
         self._tick = Fraction(1, VIDEO_TIMESCALE)
         # Frames that would get a negative decoding time are left out: the timeline begins at zero.
-        self._earliest = spec.b_frames * slots.duration
-        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(slots.rate))
+        delayed = reorder_delay(self.name, settings.b_frames) if self._context.has_b_frames else 0
+        self._earliest = delayed * round(VIDEO_TIMESCALE / rate)
+        self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(rate))
 
     def takes(self, frame: VideoFrame, slots: FrameSlots | None) -> bool:
         """Get ready for pictures like ``frame``; False when they would come out in another size or frame rate."""
-        if slots is not None and slots.rate != self._rate:
+        if slots is not None and slots.rate != self._slots.rate:
             return False
         shape = (frame.width, frame.height, frame.format.name)
         if shape != self._shape:
@@ -87,6 +97,12 @@ class PictureEncoder:
 
     def finish(self) -> list[Packet[Any]]:
         return self._context.encode(None)
+
+    def duration_at(self, at: int, skip: int) -> int:
+        """Ticks up to the next frame when of ``skip + 1`` frames one is taken; 0 when skipping is automatic now."""
+        if skip <= 0:
+            return self._slots.duration
+        return self._slots.step_from(self._slots.slot_at(at), skip) if skip == self._skip else 0
 
     def announcement(self, packet: Packet[Any]) -> EncodedTrack | None:
         """What to say before ``packet``: the track, once, and again with a new codec configuration."""

@@ -18,6 +18,7 @@ from appliance.transcoder.encoders import candidates
 from appliance.transcoder.messages import RenditionStats
 from appliance.transcoder.spec import RenditionSpec, frame_rate_fraction
 from appliance.transcoder.worker.grid import FrameSlots, InputGrid, RateMeter, RateWatch, key_frame_interval
+from appliance.transcoder.worker.honoured import no_effect
 from appliance.transcoder.worker.outbox import Outbox
 from appliance.transcoder.worker.patience import Load, Patience
 from appliance.transcoder.worker.picture_encoder import PictureEncoder, Work
@@ -128,6 +129,7 @@ class VideoRendition:
         self._skip_dropped = 0
         self._calm_since = 0
         self._encoder: PictureEncoder | None = None
+        self._told: set[str] = set()
         self._threads = 1
         self._load = Load()
         self._wanted_bitrate: int | None = None
@@ -393,8 +395,15 @@ class VideoRendition:
                 continue
             if reasons:
                 self._fault(f"{'; '.join(reasons)}; using {names[index]}", spec.id, False)
+            self._tell_no_effect(names[index])
             return self._encoder
         raise WorkerFault("; ".join(reasons))
+
+    def _tell_no_effect(self, encoder: str) -> None:
+        text = no_effect(encoder, self.spec)
+        if text and text not in self._told:
+            self._told.add(text)
+            self._fault(text, self.spec.id, False)
 
     def _send(self, packets: list[Packet[Any]], encoder: PictureEncoder) -> None:
         for packet in packets:
@@ -405,7 +414,8 @@ class VideoRendition:
             payload = encoder.canonical.payload(packet)
             assert packet.pts is not None
             dts = packet.pts if packet.dts is None else packet.dts
-            if self._outbox.packet(self.spec.id, packet.pts, dts, encoder.duration, keyframe, payload):
+            duration = encoder.duration_at(packet.pts, self._skip)
+            if self._outbox.packet(self.spec.id, packet.pts, dts, duration, keyframe, payload):
                 self._made += 1
                 self._bytes += packet.size
 

@@ -51,6 +51,10 @@ class VideoSettings:
         # Key frames are forced; the encoder's own limit is a safety net of twice that (wire catalogue 8.3).
         self.gop = 2 * max(1, key_frames)
         self.preset = spec.preset or DEFAULT_PRESET
+        #: H.264 alone: who asks for B-frames and for no profile gets the first that has them.
+        self.profile = spec.profile or ("main" if spec.b_frames > 0 else DEFAULT_PROFILE)
+        has_none = spec.codec is Codec.H264 and self.profile == "baseline"
+        self.b_frames = 0 if has_none else max(0, spec.b_frames)
 
     @property
     def threads(self) -> int:
@@ -103,6 +107,12 @@ def pixel_format(name: str) -> str:
     return _PIXEL_FORMATS.get(name.partition(":")[0], "yuv420p")
 
 
+def reorder_delay(name: str, b_frames: int) -> int:
+    """Frames by which decoding times run before presentation times. (libav only says whether, not how many.)"""
+    # x264 and x265 reference one B-frame of a run (a pyramid of two levels), however long it is; NVENC counts them all.
+    return min(b_frames, 2) if name in ("libx264", "libx265") else b_frames
+
+
 _PIXEL_FORMATS = {
     "mjpeg": "yuvj420p", "png": "rgb24", "libwebp": "yuv420p", "libsvtav1": "yuv420p",
     "h264_qsv": "nv12", "hevc_qsv": "nv12", "av1_qsv": "nv12", "vp9_qsv": "nv12",
@@ -123,8 +133,8 @@ def _x264(settings: VideoSettings) -> Options:
         "scenecut": "0",
         "keyint": str(settings.gop),
         "open-gop": "0",
-        "sliced-threads": "1" if settings.threads != 1 and not spec.b_frames and spec.lookahead <= 0 else "0",
-        "bframes": str(spec.b_frames if (spec.profile or DEFAULT_PROFILE) != "baseline" else 0),
+        "sliced-threads": "1" if settings.threads != 1 and not settings.b_frames and spec.lookahead <= 0 else "0",
+        "bframes": str(settings.b_frames),
     }
     if spec.lookahead > 0:
         private["rc-lookahead"] = str(spec.lookahead)
@@ -132,7 +142,7 @@ def _x264(settings: VideoSettings) -> Options:
         **_constant_rate(spec),
         "preset": settings.preset,
         "tune": "zerolatency",
-        "profile": spec.profile or DEFAULT_PROFILE,
+        "profile": settings.profile,
         "forced-idr": "1",
         "x264-params": ":".join(f"{key}={value}" for key, value in private.items()),
     }
@@ -145,13 +155,13 @@ def _x265(settings: VideoSettings) -> Options:
         "scenecut": "0",
         "keyint": str(settings.gop),
         "open-gop": "0",
-        "bframes": str(spec.b_frames),
+        "bframes": str(settings.b_frames),
         "frame-threads": "1",
         "pools": str(settings.threads or "+"),
         "log-level": "error",
     }
     if spec.lookahead > 0:
-        private["rc-lookahead"] = str(max(spec.lookahead, spec.b_frames + 1))
+        private["rc-lookahead"] = str(max(spec.lookahead, settings.b_frames + 1))
     return {
         **_constant_rate(spec),
         "preset": settings.preset,
@@ -188,26 +198,45 @@ def _hardware(settings: VideoSettings) -> Options:
     return {**_constant_rate(settings.spec), "bf": "0"}
 
 
+_NVENC_PRESETS = {
+    "veryslow": "p7", "slower": "p7", "slow": "p6", "medium": "p5", "fast": "p4", "faster": "p3", "veryfast": "p2",
+    "superfast": "p1", "ultrafast": "p1",
+}  # fmt: skip
+
+
 def _nvenc(settings: VideoSettings) -> Options:
     spec = settings.spec
-    preset = {"slower": "p7", "slow": "p6", "medium": "p5", "fast": "p4", "faster": "p3"}.get(spec.preset, "p4")
+    preset = _NVENC_PRESETS.get(spec.preset, "p4")
     options = {
         **_constant_rate(spec), "rc": "cbr", "preset": preset, "tune": "ull", "forced-idr": "1", "zerolatency": "1",
-        "delay": "0", "no-scenecut": "1", "bf": str(spec.b_frames if spec.codec is Codec.H264 else 0),
+        "delay": "0", "no-scenecut": "1", "bf": str(settings.b_frames if spec.codec is Codec.H264 else 0),
     }  # fmt: skip
     if spec.codec is Codec.H264:
-        options["profile"] = spec.profile or DEFAULT_PROFILE
+        options["profile"] = settings.profile
     if spec.lookahead > 0:
         options["rc-lookahead"] = str(spec.lookahead)
     return options
 
 
 def _qsv(settings: VideoSettings) -> Options:
-    return {**_constant_rate(settings.spec), "async_depth": "1", "forced_idr": "1", "bf": "0", "low_power": "0"}
+    spec = settings.spec
+    options = {**_constant_rate(spec), "async_depth": "1", "forced_idr": "1", "bf": "0", "low_power": "0"}
+    if spec.preset:
+        options["preset"] = {"ultrafast": "veryfast", "superfast": "veryfast"}.get(spec.preset, spec.preset)
+    if spec.profile and spec.codec is Codec.H264:
+        options["profile"] = spec.profile
+    return options
 
 
 def _amf(settings: VideoSettings) -> Options:
-    return {**_constant_rate(settings.spec), "rc": "cbr", "usage": "ultralowlatency", "forced_idr": "1", "bf": "0"}
+    spec = settings.spec
+    options = {**_constant_rate(spec), "rc": "cbr", "usage": "ultralowlatency", "forced_idr": "1", "bf": "0"}
+    if spec.preset:
+        slow, fair = ("veryslow", "slower", "slow"), ("medium", "fast")
+        options["quality"] = "quality" if spec.preset in slow else "balanced" if spec.preset in fair else "speed"
+    if spec.profile and spec.codec is Codec.H264:
+        options["profile"] = {"baseline": "constrained_baseline"}.get(spec.profile, spec.profile)
+    return options
 
 
 def _mjpeg(settings: VideoSettings) -> Options:

@@ -186,13 +186,19 @@ class AudioRendition:
         )
 
     def finish(self) -> None:
-        """Send what the encoder still holds."""
-        if self._context is None:
-            return
-        try:
+        """Send what the encoder still holds. Raises FFmpegError."""
+        if self._context is not None:
             self._send(self._context.encode(None))
-        except FFmpegError:
-            pass
+
+    @property
+    def encoder(self) -> str:
+        """FFmpeg's name of it; "" before the first frame."""
+        return self._name
+
+    @property
+    def made(self) -> int:
+        """Packets made."""
+        return self._made
 
     @property
     def stats(self) -> RenditionStats:

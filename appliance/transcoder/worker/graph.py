@@ -11,14 +11,13 @@ from av.audio.frame import AudioFrame
 from av.error import FFmpegError
 from av.video.frame import VideoFrame
 
-from appliance.errors import KilnError
+from appliance.errors import ConfigError, KilnError
 from appliance.transcoder.messages import RenditionStats
 from appliance.transcoder.spec import VIDEO_TIMESCALE, RenditionSpec
 from appliance.transcoder.worker.audio import AudioRendition
 from appliance.transcoder.worker.outbox import Outbox
+from appliance.transcoder.worker.retry import Retry
 from appliance.transcoder.worker.video import ReportFault, VideoInput, VideoRendition
-
-RETRY_SECONDS = 1.0
 
 
 class Graph:
@@ -32,8 +31,8 @@ class Graph:
         self._video: dict[int, VideoRendition] = {}
         self._audio: dict[int, AudioRendition] = {}
         self._ended: list[VideoRendition] = []
-        # When an audio rendition that failed may try again, monotonic seconds.
-        self._retry: dict[int, float] = {}
+        # Of the audio renditions that failed.
+        self._retries: dict[int, Retry] = {}
 
     def add_video_input(
         self, id: int, rate: Fraction | None, phase: int | None = None, *, adapt: bool = False
@@ -69,10 +68,17 @@ class Graph:
 
     def _set_audio(self, wanted: dict[int, RenditionSpec]) -> None:
         for id in [id for id, running in self._audio.items() if running.spec != wanted.get(id)]:
-            self._audio.pop(id).finish()
+            self._finish_audio(self._audio.pop(id))
+            self._retries.pop(id, None)
         for id, spec in wanted.items():
             if id not in self._audio:
                 self._audio[id] = AudioRendition(spec, self._outbox)
+
+    def _finish_audio(self, rendition: AudioRendition) -> None:
+        try:
+            rendition.finish()
+        except FFmpegError as error:
+            self._fault(f"{rendition.encoder}: {error}", rendition.spec.id, False)
 
     def video_frame(self, input_id: int, frame: VideoFrame, at: int) -> None:
         """``at``: 90 kHz ticks of the stream's timeline."""
@@ -95,15 +101,25 @@ class Graph:
         """``frame`` with pts and time base on the stream's timeline."""
         with self._lock:
             for id, rendition in list(self._audio.items()):
-                if rendition.spec.input_id != input_id or time.monotonic() < self._retry.get(id, 0.0):
+                retry = self._retries.get(id)
+                if rendition.spec.input_id != input_id or (retry is not None and not retry.due(time.monotonic())):
                     continue
                 try:
                     rendition.frame(frame)
                 except (FFmpegError, KilnError, ValueError) as error:
-                    self._fault(str(error), id, False)
-                    # A new one takes its place: what libav keeps after an error is anybody's guess.
-                    self._audio[id] = AudioRendition(rendition.spec, self._outbox)
-                    self._retry[id] = time.monotonic() + RETRY_SECONDS
+                    self._audio_failed(rendition, error)
+                else:
+                    if retry is not None and rendition.made:
+                        retry.worked()
+
+    def _audio_failed(self, rendition: AudioRendition, error: Exception) -> None:
+        id = rendition.spec.id
+        retry = self._retries.setdefault(id, Retry())
+        # What the settings forbid no time heals.
+        if retry.failed(time.monotonic(), for_good=isinstance(error, ConfigError)):
+            self._fault(str(error), id, False)
+        # A new one takes its place: what libav keeps after an error is anybody's guess.
+        self._audio[id] = AudioRendition(rendition.spec, self._outbox)
 
     def force_key_frame(self) -> None:
         with self._lock:
@@ -138,7 +154,7 @@ class Graph:
             for rendition in self._video.values():
                 rendition.close()
             for audio in self._audio.values():
-                audio.finish()
+                self._finish_audio(audio)
         for rendition in [*self._video.values(), *self._ended]:
             rendition.join(1.0)
 

@@ -70,7 +70,7 @@ class Live:
         for track in used:
             window = TrackWindow(
                 track, self.key, settings.segment_count, self.files, self._window_changed,
-                hints=settings.enable_preload_hint,
+                hints=settings.enable_preload_hint, names_by_content=settings.origin_mode,
             )  # fmt: skip
             self.windows[track.id] = window
             self.lots[track.id] = ParkingLot()

@@ -23,7 +23,8 @@ class Numbering:
     ``follow`` before ``start`` takes over what an earlier life in the same process has left of its reservation.
 
     ``first`` overrides the reserved start (numbering by the server's time). A reservation that fails never stops the
-    stream: it is logged and tried again.
+    stream: it is logged and tried again. Numbers that the clock gave (``first``, or ``fallback`` while the store is
+    down) are told to the store with the next reservation, so that no later life is given them again.
     """
 
     def __init__(self, reserve: Reserve, label: str, *, fallback: Callable[[], int], first: int | None = None) -> None:
@@ -102,6 +103,10 @@ class Numbering:
     async def _reserve_ahead(self) -> None:
         while self._reserved_to - self._next < BLOCK // 2:
             first = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+            unknown = self._reserved_to - first
+            if unknown > 0:
+                # Numbers from the clock were used that the store has not heard of: one step, however many.
+                await self._reserve(f"llhls/{self._label}/msn", unknown)
             self._reserved_to = max(self._reserved_to, first) + BLOCK
         if self._unreserved_discontinuities:
             count = self._unreserved_discontinuities

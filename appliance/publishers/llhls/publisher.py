@@ -161,3 +161,8 @@ def _report_what_is_not_built(output: OutputStream, settings: Settings) -> None:
                 "default query not known, has no effect stream=%s setting=Publishers/LLHLS/DefaultQueryString key=%s",
                 output.label, query.key,
             )  # fmt: skip
+        elif query.key == "_HLS_rewind":
+            log.info(
+                "default query has no effect without DVR stream=%s "
+                "setting=Publishers/LLHLS/DefaultQueryString key=_HLS_rewind", output.label,
+            )  # fmt: skip

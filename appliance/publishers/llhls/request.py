@@ -13,7 +13,10 @@ _LONGEST_NUMBER = 18
 
 @dataclass(slots=True)
 class Directives:
-    """The query of a playlist request (wire catalogue 4.3). ``msn`` and ``part`` -1 where not given."""
+    """The query of a playlist request (wire catalogue 4.3). ``msn`` and ``part`` -1 where not given.
+
+    ``rewind`` has no effect without DVR: every playlist lists the window that there is. It is carried on to child URIs.
+    """
 
     msn: int = -1
     part: int = -1

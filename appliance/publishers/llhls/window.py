@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -43,10 +44,10 @@ class Init:
 
     __slots__ = ("content_type", "head", "name", "payload", "track")
 
-    def __init__(self, name: str, track: Track) -> None:
+    def __init__(self, name: str, payload: bytes, track: Track) -> None:
         self.name = name
         self.track = track
-        self.payload = init_segment(track)
+        self.payload = payload
         self.content_type = content_type(track)
         self.head: object = None
 
@@ -104,8 +105,10 @@ def content_type(track: Track) -> bytes:
 class TrackWindow:
     """The parts and segments of one track, in order, with the memory they take bounded.
 
-    ``key`` is the part of the names that tells stream instances apart. ``changed`` is called after each change that a
-    waiting request may want. Everything that can be fetched stands in ``files`` by its name.
+    ``key`` is the part of the names that tells stream instances apart. With ``names_by_content`` the name of an init
+    segment follows from its bytes, so that it is the same on all origins and never stands for others. ``changed`` is
+    called after each change that a waiting request may want. Everything that can be fetched stands in ``files`` by its
+    name.
     """
 
     def __init__(
@@ -117,6 +120,7 @@ class TrackWindow:
         changed: Callable[[TrackWindow], None],
         *,
         hints: bool = True,
+        names_by_content: bool = False,
     ) -> None:
         self.track = track
         self.kind = "video" if track.is_video else "audio"
@@ -143,6 +147,7 @@ class TrackWindow:
         self.measured_seconds = 0.0
         self.frame_rate = 0.0
         self.completed = 0
+        self._names_by_content = names_by_content
         self._changed = changed
         self._removed: deque[Segment] = deque()
         self._init: Init | None = None
@@ -192,8 +197,12 @@ class TrackWindow:
 
         Raises BadRequest when the codec can't be packaged.
         """
-        generation = f"_{self._inits}" if self._inits else ""
-        init = Init(f"init_{track.id}_{self.kind}_{self.key}{generation}_llhls.m4s", track)
+        payload = init_segment(track)
+        if self._names_by_content:
+            generation = f"_{hashlib.sha256(payload).hexdigest()[:12]}"
+        else:
+            generation = f"_{self._inits}" if self._inits else ""
+        init = Init(f"init_{track.id}_{self.kind}_{self.key}{generation}_llhls.m4s", payload, track)
         self._inits += 1
         self._init = init
         self.track = track
@@ -301,5 +310,6 @@ class TrackWindow:
             for part in segment.parts:
                 self.files.pop(part.name, None)
             following = removed[0] if removed else self.listed[0]
-            if following.init is not segment.init:
+            # A configuration that came back may be under the same name again.
+            if following.init is not segment.init and self.files.get(segment.init.name) is segment.init:
                 self.files.pop(segment.init.name, None)

@@ -10,7 +10,7 @@ from appliance.publishers.llhls.numbering import BLOCK, Numbering
 from appliance.publishers.llhls.publisher import SUCCESSION_GRACE
 from appliance.settings.models import DRM, DVR, DefaultQueryString, Query
 from tests.conformance.llhls.playlist import parse_media
-from tests.publishers.llhls.kit import Feed, audio_track, play, station, video_track
+from tests.publishers.llhls.kit import AVCC, Feed, Station, audio_track, play, station, video_track
 from tests.publishers.llhls.media import decoded_frames, demuxed, encoded, source_samples
 
 AV = [video_track(), audio_track()]
@@ -175,12 +175,105 @@ async def test_origin_mode_names_are_the_same_everywhere(autojump_clock: object)
     assert names[0].split("_")[3].isdigit()
 
 
+async def test_an_init_name_of_origin_mode_follows_from_its_bytes(autojump_clock: object) -> None:
+    """Another configuration, after a restart too, has another name; one that comes back has its old one."""
+    other = AVCC[:-1] + b"\x30"
+
+    async def inits(box: Station) -> list[str]:
+        name = box.live().windows[0].playlist_name
+        media = parse_media("http://box/app/cam/x", (await box.get(name)).text)
+        return list(dict.fromkeys(segment.map for segment in media.segments))
+
+    async with station(origin_mode=True, segment_count=3) as first, station(origin_mode=True) as second:
+        track = video_track()
+        stream = first.start([track])
+        feed = Feed([track], gop=30)
+        await play(stream, feed, 4.0)
+        (name,) = await inits(first)
+        assert len(name.rpartition("/")[2].split("_")) == 6
+        feed.tracks = [video_track(generation=1, codec_config=other)]
+        await play(stream, feed, 4.0)
+        changed = (await inits(first))[-1]
+        assert changed != name
+        assert (await first.get(changed)).content != (await first.get(name)).content
+        feed.tracks = [video_track(generation=2)]
+        await play(stream, feed, 8.0)
+        feed.tracks = [video_track(generation=3)]
+        await play(stream, feed, 30.0)
+        assert (await inits(first))[-1] == name
+        assert (await first.get(name)).status_code == 200
+        restarted = [video_track(codec_config=other)]
+        await play(second.start(restarted), Feed(restarted, gop=30), 4.0)
+        assert await inits(second) == [changed]
+
+
+async def test_media_is_cached_for_as_long_as_its_target_says(autojump_clock: object) -> None:
+    async with station() as box:
+        track = video_track()
+        await play(box.start([track]), Feed([track], gop=150), 12.0)
+        media = parse_media("http://box/app/cam/x", (await box.get(box.live().windows[0].playlist_name)).text)
+        assert media.target_duration == 5
+        assert (await box.get(media.complete[0].uri)).headers["cache-control"] == "max-age=30"
+
+
+async def test_a_late_track_with_longer_parts_holds_all_back(autojump_clock: object) -> None:
+    """PART-HOLD-BACK is one value in all renditions at any time."""
+    async with station() as box:
+        video, slow = video_track(), audio_track()
+        stream = box.start([video, slow])
+        box.nursery.start_soon(play, stream, Feed([video], gop=30), 60.0)
+        await trio.sleep(14)
+        box.nursery.start_soon(play, stream, Feed([slow], frames_per_audio=48000, frame={1: 14}), 40.0)
+        seen = set()
+        for _ in range(20):
+            await trio.sleep(0.5)
+            live = box.live()
+            told = set()
+            for one in live.playable():
+                media = parse_media("http://box/x", (await box.get(one.playlist_name)).text)
+                told.add(media.server_control["PART-HOLD-BACK"])
+                assert float(media.server_control["PART-HOLD-BACK"]) >= 3 * media.part_target - 1e-6
+            assert len(told) == 1
+            seen |= told
+        assert len(live.playable()) == 2
+        assert len(seen) == 2
+
+
+async def test_dates_never_go_back_under_a_name(autojump_clock: object) -> None:
+    """The clock is set back while the source is away."""
+    async with station() as box:
+        last = 0.0
+        for away in (1.0, 30.0):
+            stream = box.start(AV)
+            await play(stream, Feed(AV, gop=30), 6.0)
+            media = parse_media("http://box/", (await box.get(box.live().windows[0].playlist_name)).text)
+            assert (media.segments[0].date_time or 0.0) > last
+            last = media.segments[-1].date_time or 0.0
+            stream.close()
+            box.wall.ahead -= int(3600e9)
+            await trio.sleep(away)
+
+
+async def test_the_store_learns_numbers_that_the_clock_gave(autojump_clock: object) -> None:
+    async with station() as box:
+        box.numbers.broken = True
+        stream = box.start(AV)
+        feed = Feed(AV, gop=30)
+        await play(stream, feed, 6.0)
+        box.numbers.broken = False
+        await play(stream, feed, 6.0)
+        last = box.live().windows[0].last_msn
+        assert last > 800_000_000
+        assert last < box.numbers.next["llhls/default/app/cam/msn"] <= last + 2 * BLOCK
+
+
 async def test_what_is_not_built_is_said(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
-    queries = DefaultQueryString(queries=(Query(key="_HLS_other", value="YES"),))
+    queries = DefaultQueryString(queries=(Query(key="_HLS_other", value="YES"), Query(key="_HLS_rewind", value="NO")))
+    caplog.set_level("INFO")
     async with station(dvr=DVR(enable=True), drm=DRM(enable=True), default_query_string=queries) as box:
         box.start(AV)
         await trio.testing.wait_all_tasks_blocked()
-    for part in ("LLHLS/DVR", "LLHLS/DRM", "_HLS_other", "stream=default/app/cam"):
+    for part in ("LLHLS/DVR", "LLHLS/DRM", "_HLS_other", "key=_HLS_rewind", "stream=default/app/cam"):
         assert part in caplog.text
 
 

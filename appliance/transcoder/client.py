@@ -38,6 +38,7 @@ FINISH_SECONDS = 2.0
 #: Bounds of what the reader holds for a worker that does not read.
 INPUT_PACKETS = 1024
 INPUT_BYTES = 16 * 1024 * 1024
+MOST_DECODER_THREADS = 64
 
 
 class TranscodeSink(Protocol):
@@ -82,15 +83,19 @@ class Transcoder:
     """Makes the renditions of one input, in one worker process.
 
     ``source_url``: a raw source the worker opens itself; else ``input_stream`` gives compressed packets. ``epoch`` is
-    the CLOCK_MONOTONIC nanosecond of timestamp zero, of the input and of what comes out.
+    the CLOCK_MONOTONIC nanosecond of timestamp zero, of the input and of what comes out. ``decoder_threads`` for each
+    video track of compressed input, 0 to 64; 0 lets the picture size decide.
     """
 
     def __init__(
         self, pool: WorkerPool, *, label: str, epoch: int, clock: Clock, source_url: str | None = None,
         input_stream: Stream | None = None, renditions: Sequence[RenditionSpec], sink: TranscodeSink,
+        decoder_threads: int = 0,
     ) -> None:  # fmt: skip
         if (source_url is None) == (input_stream is None):
             raise ValueError("either source_url or input_stream")
+        if not 0 <= decoder_threads <= MOST_DECODER_THREADS:
+            raise ValueError(f"decoder_threads is 0 to {MOST_DECODER_THREADS}")
         self.label = label
         self.restarts = 0
         self.last_fault = ""
@@ -98,6 +103,7 @@ class Transcoder:
         self._epoch = epoch
         self._clock = clock
         self._source_url = source_url
+        self._decoder_threads = decoder_threads
         self._input = input_stream
         self._specs = {spec.id: spec for spec in renditions}
         self._sink = sink
@@ -356,7 +362,14 @@ class _Life:
     def _configure(self, emit_from: int) -> None:
         owner = self._owner
         self.worker.tell(
-            messages.Configure(owner.label, owner._epoch, owner._source_url, owner._effective(), emit_from)
+            messages.Configure(
+                label=owner.label,
+                epoch=owner._epoch,
+                source_url=owner._source_url,
+                renditions=owner._effective(),
+                emit_from=emit_from,
+                decoder_threads=owner._decoder_threads,
+            )
         )
 
     async def _hear(self) -> None:

@@ -26,13 +26,15 @@ INPUT_CREDIT_NS = 2_000_000_000
 
 class Configure(msgspec.Struct, frozen=True, tag=True):
     """First message. ``epoch``: CLOCK_MONOTONIC ns of timestamp zero; ``source_url``: a raw source, or None for
-    compressed input; ``emit_from``: frames before this time of the stream (ns) are decoded and not encoded."""
+    compressed input; ``emit_from``: frames before this time of the stream (ns) are decoded and not encoded;
+    ``decoder_threads``: of each video decoder, 0 lets the picture size decide."""
 
     label: str
     epoch: int
     source_url: str | None
     renditions: list[RenditionSpec]
     emit_from: int = 0
+    decoder_threads: int = 0
 
 
 class SetRenditions(msgspec.Struct, frozen=True, tag=True):

@@ -80,7 +80,7 @@ class Recorder:
 @asynccontextmanager
 async def transcoding(
     renditions: Sequence[RenditionSpec], *, source_url: str | None = None, stream: Stream | None = None,
-    pool: WorkerPool | None = None,
+    pool: WorkerPool | None = None, decoder_threads: int = 0,
 ) -> AsyncIterator[tuple[Transcoder, Recorder]]:  # fmt: skip
     """A running transcoder; it and its worker are gone afterwards."""
     recorder = Recorder()
@@ -88,7 +88,7 @@ async def transcoding(
     epoch = stream.epoch if stream else time.monotonic_ns()
     transcoder = Transcoder(
         own, label="test/app/stream", epoch=epoch, clock=Clock(), source_url=source_url, input_stream=stream,
-        renditions=renditions, sink=recorder,
+        renditions=renditions, sink=recorder, decoder_threads=decoder_threads,
     )  # fmt: skip
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transcoder.run, lambda: None)

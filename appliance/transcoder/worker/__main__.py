@@ -160,7 +160,8 @@ class Worker:
 
     def _open_source(self, message: Configure) -> Source:
         if message.source_url is None:
-            return self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault)
+            return self._decode.PacketSource(self._media, self._graph, message.emit_from, self._fault,
+                                             message.decoder_threads)  # fmt: skip
         return self._capture.open_source(message.source_url, message.epoch, self._graph, self._fault)
 
     def _feed(self, source: Source) -> None:

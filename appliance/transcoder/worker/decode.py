@@ -43,10 +43,14 @@ LOST_PATIENCE_NS = 5_000_000_000
 
 
 class TrackDecoder:
-    """Decodes one generation of one track. Bad packets are counted and left out."""
+    """Decodes one generation of one track. Bad packets are counted and left out.
 
-    def __init__(self, track: Track) -> None:
+    ``threads`` of a video decoder, 0 lets the picture size decide.
+    """
+
+    def __init__(self, track: Track, threads: int = 0) -> None:
         self.track = track
+        self._threads = threads
         self.errors = 0
         self._refused = 0
         self._waiting_key = track.is_video
@@ -68,8 +72,8 @@ class TrackDecoder:
                     context.layout = "mono" if track.channels == 1 else "stereo"  # type: ignore[union-attr]
             else:
                 many = track.width * track.height * (track.frame_rate or 30) > _ONE_THREAD_PIXELS
-                context.thread_count = 4 if many else 1
-                context.thread_type = ThreadType.FRAME if many else ThreadType.SLICE
+                threads = context.thread_count = self._threads or (4 if many else 1)
+                context.thread_type = ThreadType.FRAME if threads > 1 else ThreadType.SLICE
             context.open()
         except (FFmpegError, ValueError, OSError) as error:
             raise WorkerFault(f"decoder {name} does not open: {reason(error)}") from None
@@ -125,8 +129,9 @@ class PacketSource:
     """Reads packets from the media socket and feeds the graph, in one thread (`run`)."""
 
     def __init__(
-        self, media: socket.socket, graph: Graph, emit_from: int, fault: Callable[[str, int | None, bool], None]
-    ) -> None:
+        self, media: socket.socket, graph: Graph, emit_from: int, fault: Callable[[str, int | None, bool], None],
+        decoder_threads: int = 0,
+    ) -> None:  # fmt: skip
         self.consumed_bytes = 0
         self.consumed_packets = 0
         self.consumed_ns = 0
@@ -137,6 +142,7 @@ class PacketSource:
         self._graph = graph
         self._emit_from = emit_from
         self._fault = fault
+        self._decoder_threads = decoder_threads
         self._decoders: dict[int, TrackDecoder | None] = {}
         self._past_errors = 0
         self._patience = BurstPatience()
@@ -168,7 +174,7 @@ class PacketSource:
         if old is not None:
             self._past_errors += old.errors
         try:
-            self._decoders[track.id] = TrackDecoder(track)
+            self._decoders[track.id] = TrackDecoder(track, self._decoder_threads)
         except WorkerFault as fault:
             self._decoders[track.id] = None
             self._fault(str(fault), None, False)

@@ -5,9 +5,9 @@ A layer without any matching URL takes away what the one before has granted. ``V
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 
+from appliance.net.origins import allowed_origin
 from appliance.settings.models import CrossDomains
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -24,10 +24,7 @@ class Layer:
     """One ``<CrossDomains>``; None is one without any URL."""
 
     def __init__(self, domains: CrossDomains | None) -> None:
-        urls = domains.urls if domains else ()
-        self._all = "*" in urls
-        self._null = urls == ("null",)
-        self._patterns = () if self._all or self._null else tuple(map(_pattern, urls))
+        self._urls = domains.urls if domains else ()
         own = {header.key.lower().encode(): header.value.encode() for header in (domains.headers if domains else ())}
         self._overrides = {key: value for key, value in own.items() if key in _OVERRIDABLE and b":" not in value}
         self._always = {key: value for key, value in own.items() if key not in (*_OVERRIDABLE, _ORIGIN)}
@@ -35,7 +32,7 @@ class Layer:
     def apply(self, headers: dict[bytes, bytes], origin: bytes, asked: bytes) -> None:
         """Grant or take away. ``asked`` is Access-Control-Request-Headers, both are b"" when not sent."""
         headers.update(self._always)
-        allowed = self._allowed(origin)
+        allowed = allowed_origin(self._urls, origin)
         if not allowed:
             for name in (_ORIGIN, *_OVERRIDABLE):
                 headers.pop(name, None)
@@ -44,14 +41,6 @@ class Layer:
         if asked:
             headers[_HEADERS] = asked
         headers.update(self._overrides)
-
-    def _allowed(self, origin: bytes) -> bytes:
-        if self._all:
-            return b"*"
-        if self._null:
-            return b"null"
-        text = origin.decode("latin-1")
-        return origin if origin and any(pattern.fullmatch(text) for pattern in self._patterns) else b""
 
 
 class CrossOrigin:
@@ -74,8 +63,3 @@ class CrossOrigin:
         else:
             headers[_METHODS] = METHODS
         return ((b"vary", b"Origin"), *headers.items())
-
-
-def _pattern(url: str) -> re.Pattern[str]:
-    body = re.escape(url).replace(r"\*", ".*").replace(r"\?", ".")
-    return re.compile(body if "://" in url else f"(?:https?://)?{body}")

@@ -12,6 +12,7 @@ from appliance.api.envelope import JSON_TYPE, Answer, failure
 from appliance.api.routes import RouteTable
 from appliance.errors import KilnError
 from appliance.net.asgi import Headers, Receive, Scope, Send
+from appliance.net.hosts import host_name
 
 log = logging.getLogger("kiln.api")
 
@@ -103,11 +104,3 @@ def _with_etag(answer: Answer, known: bytes) -> Answer:
     tag = b'"%b"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
     matches = known == b"*" or tag in [each.strip().removeprefix(b"W/") for each in known.split(b",")]
     return Answer(304, b"", [(b"etag", tag)]) if matches else Answer(200, answer.body, [(b"etag", tag)])
-
-
-def host_name(header: bytes) -> str:
-    """The host of a Host header, without its port and brackets."""
-    text = header.decode("latin-1")
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    return text.partition(":")[0]

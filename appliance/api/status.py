@@ -12,11 +12,11 @@ from importlib import resources
 from typing import Any
 
 from appliance.api.envelope import encode
-from appliance.api.management import host_name
 from appliance.api.ome.stream_resource import playlists_of
 from appliance.api.view import ApplicationView, EngineView, OutputView, VirtualHostView
 from appliance.media.track import Track
 from appliance.net.asgi import ASGIApp, Headers, Receive, Scope, Send
+from appliance.net.hosts import host_name
 
 _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'unsafe-inline'; img-src data:; "

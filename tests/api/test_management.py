@@ -11,7 +11,7 @@ import pytest
 from appliance.api.auth import TokenCheck
 from appliance.api.cors import CrossOrigin
 from appliance.api.envelope import Answer, success
-from appliance.api.management import ManagementApi, host_name
+from appliance.api.management import ManagementApi
 from appliance.api.routes import Route, RouteTable
 from appliance.errors import NameTaken
 from appliance.media.contracts import Source
@@ -149,14 +149,6 @@ async def test_etag_only_where_it_is_switched_on() -> None:
         assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
     assert (await ask("/fine", etag=True, If_None_Match='"other"')).status_code == 200
     assert (await ask("/taken", etag=True, If_None_Match="*")).status_code == 409
-
-
-@pytest.mark.parametrize(
-    ("header", "host"),
-    [(b"box.lan", "box.lan"), (b"box.lan:8081", "box.lan"), (b"[::1]:8081", "::1"), (b"[::1]", "::1"), (b"", "")],
-)
-def test_host_names(header: bytes, host: str) -> None:
-    assert host_name(header) == host
 
 
 async def test_the_first_matching_route_wins_and_all_are_found() -> None:

@@ -14,6 +14,7 @@ import trio
 from appliance.errors import BadRequest, KilnError, NotFound, Unavailable
 from appliance.media.contracts import Context
 from appliance.net.asgi import Headers, Message, Receive, Scope, Send
+from appliance.net.hosts import host_name
 from appliance.net.parking import ParkingLot
 from appliance.publishers.llhls.heads import Cors, error, start
 from appliance.publishers.llhls.live import Live
@@ -22,7 +23,6 @@ from appliance.publishers.llhls.playlists import Rendered
 from appliance.publishers.llhls.request import (
     Directives,
     child_query,
-    hostname,
     parse_directives,
     split_path,
     stream_key_query,
@@ -313,7 +313,7 @@ class Delivery:
             self._hosts_until = now + HOSTS_KNOWN
         if host in hosts:
             return hosts[host]
-        vhost = hosts[host] = self._directory.vhost_for_host(hostname(host))
+        vhost = hosts[host] = self._directory.vhost_for_host(host_name(host))
         return vhost
 
     def _cors(self, request: Request, vhost: str | None, app: str) -> Cors | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from fnmatch import translate
 
 from appliance.net.asgi import Headers, Message
+from appliance.net.origins import allowed_origin, depends_on_origin
 from appliance.settings.models import CacheControl, CrossDomains
 
 PLAYLIST_TYPE = b"application/vnd.apple.mpegurl"
@@ -25,9 +24,9 @@ class Cors:
     """Who may read the answers from a browser (catalogue 2.5). ``fixed`` headers are those that no request changes."""
 
     def __init__(self, domains: CrossDomains | None) -> None:
-        urls = domains.urls if domains is not None else ()
-        self.everybody = "*" in urls
-        self._patterns = [] if self.everybody else [_pattern(url) for url in urls]
+        self._urls = domains.urls if domains is not None else ()
+        #: The headers differ from origin to origin.
+        self.by_origin = depends_on_origin(self._urls)
         own = {header.key.lower().encode(): header.value.encode() for header in (domains.headers if domains else ())}
         self._always: Headers = [
             item for item in own.items() if item[0] not in _OURS and not item[0].startswith(b"access-control-allow-")
@@ -37,23 +36,17 @@ class Cors:
         ]
         self._methods = (b"access-control-allow-methods", own.get(b"access-control-allow-methods", _METHODS))
         self._allow_headers = own.get(b"access-control-allow-headers")
-        self.fixed: Headers = [] if self._patterns else list(self._always)
-        if self.everybody:
-            self.fixed += [(b"access-control-allow-origin", b"*"), *self._granted]
-
-    @property
-    def by_origin(self) -> bool:
-        """The headers differ from origin to origin."""
-        return bool(self._patterns)
+        self.fixed: Headers = [] if self.by_origin else self._always + self._grant(b"")
 
     def headers(self, origin: bytes | None) -> Headers:
         """For an answer to a request with that ``Origin``."""
-        if not self._patterns:
+        if not self.by_origin:
             return self.fixed
-        vary = (b"vary", b"Origin")
-        if origin is None or not any(pattern.fullmatch(origin.decode("latin-1")) for pattern in self._patterns):
-            return [*self._always, vary]
-        return [*self._always, (b"access-control-allow-origin", origin), *self._granted, vary]
+        return [*self._always, *self._grant(origin or b""), (b"vary", b"Origin")]
+
+    def _grant(self, origin: bytes) -> Headers:
+        allowed = allowed_origin(self._urls, origin)
+        return [(b"access-control-allow-origin", allowed), *self._granted] if allowed else []
 
     def preflight(self, origin: bytes | None, asked: bytes | None) -> Headers:
         """For an OPTIONS request that asks for ``asked`` headers."""
@@ -62,12 +55,6 @@ class Cors:
         if allowed:
             headers.append((b"access-control-allow-headers", allowed))
         return headers
-
-
-def _pattern(url: str) -> re.Pattern[str]:
-    """``*`` and ``?`` match as in file names; without a scheme both http and https are meant."""
-    body = translate(url.replace("[", "[[]"))
-    return re.compile(body if "://" in url else f"(?:https?://)?{body}")
 
 
 class Heads:

@@ -89,14 +89,6 @@ def split_path(path: str) -> tuple[str, str, str, str] | None:
     return None
 
 
-def hostname(host: bytes) -> str:
-    """The name in a Host header, without its port."""
-    name = host.decode("latin-1").lower()
-    if name[:1] == "[":
-        return name[: name.find("]") + 1]
-    return name.partition(":")[0]
-
-
 def takes_gzip(accept: bytes) -> bool:
     """Whether an Accept-Encoding allows gzip: by name or by ``*``, and not with weight zero."""
     if accept == b"gzip" or accept.startswith((b"gzip,", b"gzip, ")):

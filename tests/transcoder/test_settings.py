@@ -62,6 +62,15 @@ def test_b_frames_without_a_profile_are_made(b_frames: int) -> None:
     assert made.faults == []
 
 
+@pytest.mark.parametrize("b_frames", [1, 2, 3])
+def test_h265_has_b_frames_too(b_frames: int) -> None:
+    made = encoded(msgspec.structs.replace(h264(0, b_frames=b_frames, profile="main"), codec=Codec.H265))
+    assert announced(made).has_b_frames
+    assert 0 <= made.packets[0].dts <= 3000
+    assert any(packet.pts > packet.dts + 3000 for packet in made.packets)
+    assert made.faults == []
+
+
 def test_baseline_has_no_b_frames_and_that_is_said_once() -> None:
     made = encoded(h264(0, b_frames=2, profile="baseline"))
     assert not announced(made).has_b_frames

@@ -61,7 +61,8 @@ class PictureEncoder:
         self._announced = False
         self._tick = Fraction(1, VIDEO_TIMESCALE)
         # Frames that would get a negative decoding time are left out: the timeline begins at zero.
-        delayed = reorder_delay(self.name, settings.b_frames) if self._context.has_b_frames else 0
+        delayed = reorder_delay(self._context, settings.b_frames)
+        self._has_b_frames = delayed > 0
         self._earliest = delayed * round(VIDEO_TIMESCALE / rate)
         self.canonical = Canonical(self.name, spec.codec, self._context.extradata or b"", float(rate))
 
@@ -115,7 +116,7 @@ class PictureEncoder:
             width=self._size[0],
             height=self._size[1],
             frame_rate=float(self._rate),
-            has_b_frames=bool(self._context.has_b_frames),
+            has_b_frames=self._has_b_frames,
             codec_string=self.canonical.codec_string,
             encoder=self.name,
         )

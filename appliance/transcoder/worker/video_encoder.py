@@ -107,10 +107,15 @@ def pixel_format(name: str) -> str:
     return _PIXEL_FORMATS.get(name.partition(":")[0], "yuv420p")
 
 
-def reorder_delay(name: str, b_frames: int) -> int:
-    """Frames by which decoding times run before presentation times. (libav only says whether, not how many.)"""
-    # x264 and x265 reference one B-frame of a run (a pyramid of two levels), however long it is; NVENC counts them all.
-    return min(b_frames, 2) if name in ("libx264", "libx265") else b_frames
+def reorder_delay(context: VideoCodecContext, b_frames: int) -> int:
+    """Frames by which an open encoder's decoding times run before its presentation times, 0 without B-frames."""
+    if context.name == "libx265":
+        # It does not say whether there are any, and leaves room for a pyramid of two levels always.
+        return 2 if b_frames else 0
+    if not context.has_b_frames:
+        return 0
+    # The pyramid of x264 has two levels however many there are; NVENC counts them all.
+    return min(b_frames, 2) if context.name == "libx264" else b_frames
 
 
 _PIXEL_FORMATS = {
@@ -160,7 +165,8 @@ def _x265(settings: VideoSettings) -> Options:
         "pools": str(settings.threads or "+"),
         "log-level": "error",
     }
-    if spec.lookahead > 0:
+    if spec.lookahead > 0 or settings.b_frames:
+        # It does not open with less.
         private["rc-lookahead"] = str(max(spec.lookahead, settings.b_frames + 1))
     return {
         **_constant_rate(spec),

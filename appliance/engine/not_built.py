@@ -130,8 +130,6 @@ def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[s
         yield f"{path}/HWAccels/Decoder", "decoding is done in software"
     if profiles.hardware_acceleration:
         yield f"{path}/HardwareAcceleration", "software, unless HWAccels says otherwise"
-    if profiles.decodes.thread_count != models.Decodes().thread_count:
-        yield f"{path}/Decodes/ThreadCount", "decoders choose their threads"
     if profiles.decodes.only_keyframes:
         yield f"{path}/Decodes/OnlyKeyframes", "every frame is decoded"
     for profile in profiles.profiles:

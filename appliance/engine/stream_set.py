@@ -17,7 +17,7 @@ from appliance.errors import ConfigError
 from appliance.media.contracts import Progress
 from appliance.settings import models
 from appliance.supervisor import ChildSpec, Restart
-from appliance.transcoder.client import Transcoder
+from appliance.transcoder.client import MOST_DECODER_THREADS, Transcoder
 
 log = logging.getLogger("kiln.output")
 
@@ -82,6 +82,7 @@ class StreamSet:
             input_stream=None if raw else source.stream,
             renditions=self._renditions.specs,
             sink=self._renditions,
+            decoder_threads=_decoder_threads(self._settings.output_profiles.decodes),
         )
 
         async def run(progress: Progress) -> None:
@@ -135,3 +136,9 @@ def _profiles_for(source: InputStream, settings: models.Application) -> tuple[mo
     rtmp = settings.providers.rtmp
     passed_on = source.source.kind == "Rtmp" and rtmp is not None and rtmp.passthrough_output_profile
     return () if passed_on else settings.profiles
+
+
+def _decoder_threads(decodes: models.Decodes) -> int:
+    """0 lets the size of the picture decide, which the setting's default leaves it to."""
+    asked = decodes.thread_count
+    return 0 if asked == models.Decodes().thread_count else max(0, min(asked, MOST_DECODER_THREADS))

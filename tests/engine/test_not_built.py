@@ -57,7 +57,7 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot", "Egress")]
     server += [f"Bind/Providers/{name}" for name in ("RTSP", "MPEGTS", "SRT", "WebRTC")]
     server += [f"Bind/Publishers/{name}" for name in ("HLS", "Thumbnail", "WebRTC", "SRT", "OVT")]
-    profiles = ["HardwareAcceleration", "Decodes/ThreadCount", "Decodes/OnlyKeyframes"]
+    profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
     assert told == [
         *(f"Server/{path}" for path in server),
         "Server/Bind/Providers/RTMP/TLSPort",

@@ -13,13 +13,12 @@ import pytest
 
 from tests.house.tree import ROOT, tracked_files
 
-THIS = "tests/house/test_repository.py"
 LONGEST = 600
 WRITTEN_BY_HAND = (".py", ".js", ".html", ".css", ".tcss", ".md", ".toml", ".sh")
 
 #: Where packages come from is the user's business: an address in the repository would take that choice away.
 INDEX_ADDRESS = re.compile(
-    r"py(?:pi|thonhosted)\.org|npm(?:js)\.(?:org|com)|yarnpkg\.com|"
+    r"py(?:pi|thonhosted)\.org|npm(?:js)\.(?:org|com)|yarn(?:pkg)\.com|"
     r"--(?:extra-)?index-url[ =]|(?:extra-)?index-url\s*[=:]|https?://(?:registry|mirror|artifactory|nexus)[.-]",
     re.IGNORECASE,
 )
@@ -31,7 +30,7 @@ def texts() -> Iterable[tuple[str, str]]:
     """Every tracked text file and what it says."""
     for name in tracked_files():
         data = (ROOT / name).read_bytes()
-        if b"\0" not in data and name != THIS:
+        if b"\0" not in data:
             yield name, data.decode(errors="replace")
 
 
@@ -100,13 +99,13 @@ def test_the_default_configuration_is_there() -> None:
     ("pattern", "text", "found"),
     [
         (INDEX_ADDRESS, "see https://" + "py" + "pi.org/simple", True),
-        (INDEX_ADDRESS, '"resolved": "https://' + 'registry.' + 'example/x"', True),
-        (INDEX_ADDRESS, "pip install --index-url https://x", True),
+        (INDEX_ADDRESS, '"resolved": "https://' + "registry." + 'example/x"', True),
+        (INDEX_ADDRESS, "pip install --" + "index-url https://x", True),
         (INDEX_ADDRESS, "uv pip compile --no-emit-index-url --x", False),
         (INDEX_ADDRESS, "the registry of streams", False),
-        (MACHINE_PATH, 'open("/work/shared/x")', True),
-        (MACHINE_PATH, "cd /root", True),
-        (MACHINE_PATH, "/home/someone/x", True),
+        (MACHINE_PATH, 'open("' + "/" + 'work/shared/x")', True),
+        (MACHINE_PATH, "cd " + "/" + "root", True),
+        (MACHINE_PATH, "/" + "home/someone/x", True),
         (MACHINE_PATH, "<a></root>", False),
         (MACHINE_PATH, "path == 'root/push'", False),
         (MACHINE_PATH, "the worker/ folder and net/workers", False),

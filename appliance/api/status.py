@@ -78,7 +78,7 @@ def _streams(engine: EngineView, host: str) -> dict[str, Any]:
         "ports": {
             "http": bound.port("llhls", "http"),
             "https": bound.port("llhls-tls", "https"),
-            "rtmp": bound.port("rtmp", "http"),
+            "rtmp": bound.port("rtmp", "rtmp"),
         },
         "streams": list(_outputs(vhost)) if vhost else [],
     }

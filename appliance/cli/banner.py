@@ -29,7 +29,7 @@ def _rows(engine: Engine) -> Iterator[str]:
         yield f"  watch    http://{watch}/\n"
         for path in _captured(engine):
             yield f"           http://{watch}/{path}\n"
-    rtmp = _address(engine, "rtmp")
+    rtmp = _address(engine, "rtmp", "rtmp")
     if rtmp:
         for application in _applications(engine):
             if application.settings.providers.rtmp is not None:
@@ -40,10 +40,10 @@ def _rows(engine: Engine) -> Iterator[str]:
     yield f"  token    {_token(engine)}\n"
 
 
-def _address(engine: Engine, service: str) -> str:
+def _address(engine: Engine, service: str, wanted: str = "http") -> str:
     """``host:port`` by which others reach a service, "" when it is not open."""
     for name, scheme, host, port in engine.bound.services:
-        if (name, scheme) == (service, "http"):
+        if (name, scheme) == (service, wanted):
             reached = own_address() if host in _WILDCARDS else host
             return f"[{reached}]:{port}" if ":" in reached else f"{reached}:{port}"
     return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from appliance.media.clock import Clock
@@ -140,11 +141,43 @@ class OutputStream:
         return f"{self.vhost}/{self.app}/{self.name}"
 
 
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """What a source is pulled with (catalogue 1.7). ``timeout_ms`` is how long it may give nothing at all, at
+    connecting and after; ``ignore_rtcp_sr_timestamp`` is RTSP's."""
+
+    vhost: str
+    app: str
+    name: str
+    url: str
+    timeout_ms: int = 3000
+    ignore_rtcp_sr_timestamp: bool = False
+
+
+class PullSource(Protocol):
+    """One way to fetch a stream from elsewhere. The engine (``engine/pulls.py``) tries the URLs in order, tries again,
+    and keeps the input stream through all of it; a source makes one connection and feeds it."""
+
+    #: The API's sourceType: ``RtspPull``, ``RtmpPull``, ``File`` …
+    kind: str
+    #: The attribute of ``models.Providers`` that lets it in: ``rtsp_pull``, ``rtmp``, ``file`` …
+    provider: str
+    #: URL schemes, lower case.
+    schemes: frozenset[str]
+
+    async def pull(self, request: PullRequest, target: Input, progress: Progress) -> None:
+        """Connect to ``request.url``, ``target.prepare`` the tracks when they are known (it does nothing the second
+        time), send every frame, and return when the source ends by itself.
+
+        Raises Unavailable (can't be reached, refused, fell silent: another try may help), BadRequest (such a URL can
+        never be pulled) and RemoteProtocolError. Cancelled when the stream is no longer wanted.
+        """
 
 
 @dataclass(slots=True)
 class Context:
-    """What a provider or publisher is handed by the engine."""
+    """What a provider or publisher is handed by the engine. ``media_root`` is the only folder that paths from outside
+    lead into (``appliance.storage.media_root`` resolves them)."""
 
     directory: Directory
     clock: Clock
@@ -152,3 +185,4 @@ class Context:
     #: Numbers that survive a restart: ``await reserve(key, count)`` is the first of ``count`` never given before.
     reserve: Callable[[str, int], Awaitable[int]]
     environment: Mapping[str, str] = field(default_factory=dict)
+    media_root: Path = Path("media")

@@ -1,0 +1,74 @@
+"""The ways out that are built: the publishers, and the HTTP servers in front of those that answer requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from appliance.engine.ports import Ports
+from appliance.media.contracts import Context, Progress, Publisher
+from appliance.net.asgi import ASGIApp, Receive, Scope, Send
+from appliance.net.http_server import HttpServer
+from appliance.net.limits import Limits
+from appliance.net.listener import Listener
+from appliance.publishers.llhls import LlhlsPublisher
+from appliance.supervisor import ChildSpec, Supervisor
+
+SERVER_HEADER = "Kiln"
+#: Viewers behind one address translator are many.
+DELIVERY_LIMITS = Limits(connections=8192, connections_per_peer=4096)
+API_LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class Fronts:
+    """The ASGI applications that stand above the engine: the management API, and the status page."""
+
+    api: ASGIApp
+    status: ASGIApp
+
+
+class Delivery:
+    """Every publisher, made once. ``publishers`` are those that get each output stream."""
+
+    def __init__(self, context: Context) -> None:
+        self.llhls = LlhlsPublisher(context)
+
+    @property
+    def publishers(self) -> Sequence[Publisher]:
+        return (self.llhls,)
+
+    def app(self, status: ASGIApp) -> ASGIApp:
+        """What the delivery port answers: its own pages are ``/`` and what lies under ``/-/``, all else a stream's."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            path = scope.get("path", "")
+            if path == "/" or path.startswith("/-/"):
+                await status(scope, receive, send)
+            else:
+                await self.llhls.app(scope, receive, send)
+
+        return app
+
+
+class HttpServers:
+    """Adds HTTP servers to ``supervisor``: a fault in one is the others' only by the port."""
+
+    def __init__(self, ports: Ports, supervisor: Supervisor) -> None:
+        self._ports = ports
+        self._supervisor = supervisor
+
+    def add(self, name: str, app: ASGIApp, listeners: Sequence[Listener], limits: Limits) -> None:
+        """``name`` is what the ports are known by (``api``, ``llhls-tls`` …)."""
+
+        async def start(progress: Progress) -> None:
+            # A new life binds anew: the port may have been taken or given back meanwhile.
+            self._ports.bind(name, listeners)
+            try:
+                await HttpServer(app, name=name, server_header=SERVER_HEADER, limits=limits).serve(listeners)
+            finally:
+                for listener in listeners:
+                    listener.close()
+
+        self._ports.expect(name)
+        self._supervisor.add(ChildSpec(name=f"http:{name}", start=start, order=10))

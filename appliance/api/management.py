@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from appliance.api.auth import CHALLENGE, TokenCheck
 from appliance.api.cors import CrossOrigin
-from appliance.api.envelope import JSON_TYPE, Answer, failure
+from appliance.api.envelope import Answer, config_failure, failure
+from appliance.api.request import Request
 from appliance.api.routes import RouteTable
-from appliance.errors import KilnError
-from appliance.net.asgi import Headers, Receive, Scope, Send
+from appliance.errors import ConfigError, KilnError
+from appliance.net.asgi import ClientDisconnected, Headers, Receive, Scope, Send
 from appliance.net.hosts import host_name
 
 log = logging.getLogger("kiln.api")
 
-_JSON = (b"content-type", JSON_TYPE)
 _NOT_FOUND = failure(404, "Controller not found")
 _WRONG_HOST = failure(404, "Host not allowed")
 _FAULT = failure(500, "Internal Server Error")
@@ -71,20 +71,24 @@ class ManagementApi:
             answer = failure(401, refusal)
             answer.headers = [CHALLENGE]
         else:
-            answer = await self._answer(method, scope)
-            if self._etag and answer.status == 200 and method in ("GET", "HEAD"):
+            answer = await self._answer(method, scope, receive)
+            if self._etag and answer.status == 200 and answer.stream is None and method in ("GET", "HEAD"):
                 answer = _with_etag(answer, known)
         await _send(send, method, answer, fixed)
 
-    async def _answer(self, method: str, scope: Scope) -> Answer:
+    async def _answer(self, method: str, scope: Scope, receive: Receive) -> Answer:
         found = self._routes.find(method, scope["raw_path"].decode("latin-1"))
         if found is None:
             return _NOT_FOUND
-        handler, names = found
+        route, names = found
         try:
-            return await handler(*names)
+            return await route.handler(Request(scope, receive, names), *names)
+        except ConfigError as error:
+            return config_failure(error)
         except KilnError as error:
             return failure(error.status, str(error))
+        except ClientDisconnected:
+            raise
         except Exception:
             # One request fails, and says so; the server and all others go on.
             log.exception("request failed method=%s path=%s", method, scope["path"])
@@ -95,12 +99,23 @@ async def _send(send: Send, method: str, answer: Answer, fixed: tuple[tuple[byte
     headers: Headers = [*fixed, *answer.headers]
     body = answer.body
     if answer.status != 304:
-        headers += [_JSON, (b"content-length", b"%d" % len(body))]
+        headers.append((b"content-type", answer.content_type))
+        if answer.stream is None:
+            headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    if answer.stream is not None and method != "HEAD":
+
+        async def write(piece: bytes) -> None:
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+
+        await answer.stream(write)
+        await send({"type": "http.response.body", "body": b""})
+        return
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
 def _with_etag(answer: Answer, known: bytes) -> Answer:
     tag = b'"%b"' % hashlib.sha256(answer.body).hexdigest()[:32].encode()
     matches = known == b"*" or tag in [each.strip().removeprefix(b"W/") for each in known.split(b",")]
-    return Answer(304, b"", [(b"etag", tag)]) if matches else Answer(200, answer.body, [(b"etag", tag)])
+    headers = [(b"etag", tag)]
+    return Answer(304, b"", headers) if matches else Answer(200, answer.body, headers, answer.content_type)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from appliance.access.roles import Role
 from appliance.api.envelope import Answer
 
 #: Path segments in patterns: ``{v}`` any text, ``{a}`` any without a colon (an action follows one).
@@ -20,11 +21,15 @@ Handler = Callable[..., Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``handler`` is called with the names in the path, in order. A GET route answers HEAD as well."""
+    """``handler`` is called with the Request, then the names in the path, in order. A GET route answers HEAD as well.
+
+    ``role`` is the least that a caller must hold.
+    """
 
     method: str
     path: str
     handler: Handler
+    role: Role
 
 
 class RouteTable:
@@ -32,27 +37,27 @@ class RouteTable:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes = tuple(routes)
-        self._by_method: dict[str, tuple[re.Pattern[str], dict[int, tuple[Handler, int]]]] = {}
+        self._by_method: dict[str, tuple[re.Pattern[str], dict[int, tuple[Route, int]]]] = {}
         for method in dict.fromkeys(route.method for route in self.routes):
             self._by_method[method] = _compile([route for route in self.routes if route.method == method])
         if "GET" in self._by_method:
             self._by_method["HEAD"] = self._by_method["GET"]
 
-    def find(self, method: str, path: str) -> tuple[Handler, tuple[str, ...]] | None:
-        """The handler and the names in ``path`` that it takes; None when there is none."""
+    def find(self, method: str, path: str) -> tuple[Route, tuple[str, ...]] | None:
+        """The route and the names in ``path`` that its handler takes; None when there is none."""
         known = self._by_method.get(method)
         match = known[0].fullmatch(path) if known else None
         if known is None or match is None or match.lastindex is None:
             return None
-        handler, names = known[1][match.lastindex]
+        route, names = known[1][match.lastindex]
         first = match.lastindex
-        return handler, match.groups()[first : first + names]
+        return route, match.groups()[first : first + names]
 
 
-def _compile(routes: list[Route]) -> tuple[re.Pattern[str], dict[int, tuple[Handler, int]]]:
+def _compile(routes: list[Route]) -> tuple[re.Pattern[str], dict[int, tuple[Route, int]]]:
     """One expression with a group around each route; the group that closes last tells which one matched."""
     branches: list[str] = []
-    handlers: dict[int, tuple[Handler, int]] = {}
+    found: dict[int, tuple[Route, int]] = {}
     group = 1
     for route in routes:
         pattern = re.escape(route.path).replace(r"\{", "{").replace(r"\}", "}")
@@ -60,6 +65,6 @@ def _compile(routes: list[Route]) -> tuple[re.Pattern[str], dict[int, tuple[Hand
             pattern = pattern.replace(name, segment)
         branches.append(f"({pattern})")
         names = re.compile(pattern).groups
-        handlers[group] = (route.handler, names)
+        found[group] = (route, names)
         group += names + 1
-    return re.compile("|".join(branches), re.DOTALL), handlers
+    return re.compile("|".join(branches), re.DOTALL), found

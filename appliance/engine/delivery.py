@@ -17,7 +17,8 @@ from appliance.supervisor import ChildSpec, Supervisor
 SERVER_HEADER = "Kiln"
 #: Viewers behind one address translator are many.
 DELIVERY_LIMITS = Limits(connections=8192, connections_per_peer=4096)
-API_LIMITS = Limits()
+#: The API bounds the bodies that it reads itself, to say so in its own words.
+API_LIMITS = Limits(body_size=1 << 40)
 
 
 @dataclass(slots=True)

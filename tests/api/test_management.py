@@ -8,10 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from appliance.access.roles import Role
 from appliance.api.auth import TokenCheck
 from appliance.api.cors import CrossOrigin
 from appliance.api.envelope import Answer, success
 from appliance.api.management import ManagementApi
+from appliance.api.request import Request
 from appliance.api.routes import Route, RouteTable
 from appliance.errors import NameTaken
 from appliance.media.contracts import Source
@@ -86,16 +88,17 @@ async def test_options_needs_no_token(tmp_path: Path) -> None:
 
 
 def small_api(*, etag: bool = False) -> ManagementApi:
-    async def fine() -> Answer:
+    async def fine(request: Request) -> Answer:
         return success([1])
 
-    async def taken() -> Answer:
+    async def taken(request: Request) -> Answer:
         raise NameTaken("it is taken")
 
-    async def broken() -> Answer:
+    async def broken(request: Request) -> Answer:
         raise ZeroDivisionError
 
-    routes = [Route("GET", "/fine", fine), Route("GET", "/taken", taken), Route("GET", "/broken", broken)]
+    handlers = {"/fine": fine, "/taken": taken, "/broken": broken}
+    routes = [Route("GET", path, handler, Role.VIEWER) for path, handler in handlers.items()]
     token = TokenCheck(lambda token: token == b"ome-access-token")
     return ManagementApi(
         RouteTable(routes), token, CrossOrigin(None, None), lambda host: host == "localhost", etag=etag
@@ -152,11 +155,11 @@ async def test_etag_only_where_it_is_switched_on() -> None:
 
 
 async def test_the_first_matching_route_wins_and_all_are_found() -> None:
-    async def handler(*names: str) -> Answer:
+    async def handler(request: Request, *names: str) -> Answer:
         return success(list(names))
 
     paths = ["/a", "/a/{v}", "/a/{v}/b", "/a/{v}/b/{a}", "/a/{v}/b/{a}:", "/a/{v}/b/{a}/c/{s}", "/a/x", "/{v}"]
-    table = RouteTable([Route("GET", path, handler) for path in paths])
+    table = RouteTable([Route("GET", path, handler, Role.VIEWER) for path in paths])
     found = {path: table.find("GET", path) for path in ("/a", "/a/x", "/a/1:2/b/3", "/a/1/b/3:", "/a//b//c/", "/z")}
     assert {path: match[1] if match else None for path, match in found.items()} == {
         "/a": (),

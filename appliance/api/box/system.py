@@ -7,8 +7,10 @@ import resource
 from collections.abc import Iterator
 from typing import Any
 
+from appliance.access.roles import Role
 from appliance.api.envelope import Answer, success
 from appliance.api.ome.lookup import find_input
+from appliance.api.request import Request
 from appliance.api.routes import Route
 from appliance.engine.engine import Engine
 from appliance.media.clock import NANOSECONDS
@@ -23,10 +25,10 @@ class System:
         self._engine = engine
 
     def routes(self) -> Iterator[Route]:
-        yield Route("GET", "/box/v1/system", self.system)
-        yield Route("GET", "/box/v1/vhosts/{v}/apps/{a}/streams/{s}", self.stream)
+        yield Route("GET", "/box/v1/system", self.system, Role.VIEWER)
+        yield Route("GET", "/box/v1/vhosts/{v}/apps/{a}/streams/{s}", self.stream, Role.VIEWER)
 
-    async def system(self) -> Answer:
+    async def system(self, request: Request) -> Answer:
         engine = self._engine
         lag = engine.lag.figures()
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -45,7 +47,7 @@ class System:
             }
         )
 
-    async def stream(self, vhost: str, app: str, stream: str) -> Answer:
+    async def stream(self, request: Request, vhost: str, app: str, stream: str) -> Answer:
         """What was dropped, mended and replaced on the way of one input stream."""
         find_input(self._engine, vhost, app, stream)
         application = self._engine.directory.find_application(vhost, app)

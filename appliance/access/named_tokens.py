@@ -42,21 +42,19 @@ class NamedTokens:
         self._store = store
         self._tokens: dict[str, NamedToken] = {}
 
-    @classmethod
-    async def load(cls, store: Store) -> NamedTokens:
-        """One that can't be read is left out, with a warning; a store that can't be is no tokens."""
-        tokens = cls(store)
+    async def load(self) -> None:
+        """Those of the store. One that can't be read is left out, with a warning; a store that can't be is no tokens.
+        """
         try:
-            entries = await store.list(KIND)
+            entries = await self._store.list(KIND)
         except KilnError as error:
             log.warning("named tokens can't be read: %s", error)
-            return tokens
+            return
         for name, value in entries.items():
             try:
-                tokens._tokens[name] = _read(name, value)
+                self._tokens[name] = _read(name, value)
             except (ValueError, KeyError, TypeError) as error:
                 log.warning("named token left out name=%s reason=%s", name, error)
-        return tokens
 
     def __iter__(self) -> Iterator[NamedToken]:
         return iter(sorted(self._tokens.values(), key=lambda token: token.name))

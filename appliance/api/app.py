@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
+from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
 from appliance.api.box.system import System
+from appliance.api.box.tokens import Tokens
 from appliance.api.cors import CrossOrigin
 from appliance.api.management import ManagementApi
 from appliance.api.ome.resources import Resources
@@ -20,7 +23,9 @@ from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 def make_fronts(engine: Engine) -> Fronts:
     """The management API (with the status page beside it), and the status page alone."""
     status = status_app(engine)
-    api = management_api(engine, TokenCheck(engine.token.matches), System(engine).routes())
+    token = TokenCheck(engine.token.matches, engine.named_tokens.find, Guessing(time.monotonic))
+    groups = (System(engine), Tokens(engine.named_tokens, engine.clock))
+    api = management_api(engine, token, [route for group in groups for route in group.routes()])
     return Fronts(api=_beside(status, api), status=status)
 
 

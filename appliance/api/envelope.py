@@ -74,9 +74,11 @@ def success(response: Any) -> Answer:
     return Answer(200, b'{"message":"OK","response":%b,"statusCode":200}' % encode(response))
 
 
-def created() -> Answer:
-    """201 without a resource."""
-    return plain(201)
+def created(response: Any = None) -> Answer:
+    """201, with what was made or without."""
+    if response is None:
+        return plain(201)
+    return Answer(201, b'{"message":"Created","response":%b,"statusCode":201}' % encode(response))
 
 
 def failure(status: int, text: str) -> Answer:

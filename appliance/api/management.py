@@ -6,7 +6,10 @@ import hashlib
 import logging
 from collections.abc import Callable
 
-from appliance.api.auth import CHALLENGE, TokenCheck
+import trio
+
+from appliance.access.roles import ADMIN, Caller
+from appliance.api.auth import CHALLENGE, Refusal, TokenCheck
 from appliance.api.cors import CrossOrigin
 from appliance.api.envelope import Answer, config_failure, failure
 from appliance.api.request import Request
@@ -16,6 +19,10 @@ from appliance.net.asgi import ClientDisconnected, Headers, Receive, Scope, Send
 from appliance.net.hosts import host_name
 
 log = logging.getLogger("kiln.api")
+
+HOLD = 1.0
+"""Seconds that the answer to one bad token too many is held back, of at most so many requests at once."""
+MOST_HELD = 64
 
 _NOT_FOUND = failure(404, "Controller not found")
 _WRONG_HOST = failure(404, "Host not allowed")
@@ -40,6 +47,7 @@ class ManagementApi:
         self._cors = cors
         self._allows_host = allows_host
         self._etag = etag
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         authorization: bytes | None = None
@@ -66,23 +74,38 @@ class ManagementApi:
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
             return
-        refusal = "" if local else self._token.refusal(authorization)
-        if refusal:
-            answer = failure(401, refusal)
-            answer.headers = [CHALLENGE]
+        caller = ADMIN if local else self._token.admit(authorization, _address(scope))
+        if isinstance(caller, Refusal):
+            answer = await self._refuse(caller)
         else:
-            answer = await self._answer(method, scope, receive)
+            answer = await self._answer(method, scope, receive, caller)
             if self._etag and answer.status == 200 and answer.stream is None and method in ("GET", "HEAD"):
                 answer = _with_etag(answer, known)
         await _send(send, method, answer, fixed)
 
-    async def _answer(self, method: str, scope: Scope, receive: Receive) -> Answer:
+    async def _refuse(self, refusal: Refusal) -> Answer:
+        answer = failure(refusal.status, refusal.text)
+        if refusal.status == 401:
+            answer.headers = [CHALLENGE]
+            return answer
+        answer.headers = [(b"retry-after", b"%d" % refusal.retry_after)]
+        if self._held < MOST_HELD:
+            self._held += 1
+            try:
+                await trio.sleep(HOLD)
+            finally:
+                self._held -= 1
+        return answer
+
+    async def _answer(self, method: str, scope: Scope, receive: Receive, caller: Caller) -> Answer:
         found = self._routes.find(method, scope["raw_path"].decode("latin-1"))
         if found is None:
             return _NOT_FOUND
         route, names = found
+        if not caller.may(route.role):
+            return failure(403, f"This needs the role {route.role.word}, the token has {caller.role.word}")
         try:
-            return await route.handler(Request(scope, receive, names), *names)
+            return await route.handler(Request(scope, receive, names, caller.role), *names)
         except ConfigError as error:
             return config_failure(error)
         except KilnError as error:
@@ -93,6 +116,11 @@ class ManagementApi:
             # One request fails, and says so; the server and all others go on.
             log.exception("request failed method=%s path=%s", method, scope["path"])
             return _FAULT
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
 
 
 async def _send(send: Send, method: str, answer: Answer, fixed: tuple[tuple[bytes, bytes], ...]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import trio
 
+from appliance.access.named_tokens import NamedTokens
 from appliance.access.tokens import AccessToken
 from appliance.engine.certificates import Certificates
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
@@ -49,6 +50,7 @@ class Engine:
         self.state = state
         self.store = store
         self.token = token
+        self.named_tokens = NamedTokens(store)
         self.clock = clock or Clock()
         #: The only folder that paths from outside lead into.
         self.media_root = Path(os.environ.get("KILN_MEDIA_ROOT") or settings.modules.media_root or state / "media")
@@ -75,6 +77,7 @@ class Engine:
         # The first worker loads its libraries while the rest of the box comes up.
         with suppress(WorkerFault):
             self.pool.fill()
+        await self.named_tokens.load()
         notifier = Notifier(os.environ)
         async with trio.open_nursery() as nursery:
             context = Context(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -49,8 +51,12 @@ class Box:
         self.api: ASGIApp = fronts.api
         self.status: ASGIApp = fronts.status
 
-    async def ask(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
-        return await request(self.api, method, path, {"Authorization": AUTHORIZATION} if headers is None else headers)
+    async def ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, *, body: Any = None
+    ) -> httpx.Response:
+        """``body`` is sent as JSON; bytes are sent as they are."""
+        headers = {"Authorization": AUTHORIZATION} if headers is None else headers
+        return await request(self.api, method, path, headers, body)
 
     async def visit(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         return await request(self.status, method, path, headers or {})
@@ -92,7 +98,10 @@ async def open_box(state: Path, xml: Path | None = None) -> AsyncIterator[Box]:
         await store.close()
 
 
-async def request(app: ASGIApp, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+async def request(
+    app: ASGIApp, method: str, path: str, headers: dict[str, str], body: Any = None
+) -> httpx.Response:
     transport = httpx.ASGITransport(app=app)
+    content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8081") as client:
-        return await client.request(method, path, headers=headers)
+        return await client.request(method, path, headers=headers, content=content)

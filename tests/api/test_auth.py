@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.api.auth import TokenCheck
+from appliance.access.guessing import FREE, Guessing
+from appliance.access.roles import ADMIN, Caller, Role
+from appliance.api.auth import Refusal, TokenCheck
 
 TOKEN = b"user:pass word"
 
@@ -17,6 +19,16 @@ def basic(token: bytes) -> bytes:
 
 def check() -> TokenCheck:
     return TokenCheck(lambda candidate: candidate == TOKEN)
+
+
+def refusal_of(token: TokenCheck, header: bytes | None) -> str:
+    """What is said to a caller, "" to one that may pass as the owner of the access token."""
+    admitted = token.admit(header, "192.0.2.1")
+    if isinstance(admitted, Refusal):
+        assert admitted.status == 401
+        return admitted.text
+    assert admitted is ADMIN
+    return ""
 
 
 @pytest.mark.parametrize(
@@ -39,7 +51,7 @@ def check() -> TokenCheck:
     ],
 )
 def test_refusals(header: bytes | None, refusal: str) -> None:
-    assert check().refusal(header) == refusal
+    assert refusal_of(check(), header) == refusal
 
 
 def test_the_token_is_asked_for_once_a_header() -> None:
@@ -50,14 +62,33 @@ def test_the_token_is_asked_for_once_a_header() -> None:
         return candidate == TOKEN
 
     token = TokenCheck(matches)
-    assert [token.refusal(basic(TOKEN)) for _ in range(3)] == ["", "", ""]
-    assert token.refusal(basic(b"other")) == "Invalid credential"
-    assert token.refusal(b"") != ""
+    assert [refusal_of(token, basic(TOKEN)) for _ in range(3)] == ["", "", ""]
+    assert refusal_of(token, basic(b"other")) == "Invalid credential"
+    assert refusal_of(token, b"") != ""
     assert asked == [TOKEN, b"other"]
 
 
 @given(st.binary(max_size=64))
 def test_no_header_but_the_right_one_passes(header: bytes) -> None:
     token = check()
-    assert token.refusal(basic(TOKEN)) == ""
-    assert token.refusal(header) != ""
+    assert refusal_of(token, basic(TOKEN)) == ""
+    assert refusal_of(token, header) != ""
+
+
+def test_a_named_token_brings_its_role() -> None:
+    anna = Caller("anna", Role.VIEWER)
+    token = TokenCheck(lambda candidate: candidate == TOKEN, lambda candidate: anna if candidate == b"anna.x" else None)
+    assert token.admit(basic(b"anna.x"), "192.0.2.1") == anna
+    assert token.admit(basic(TOKEN), "192.0.2.1") is ADMIN
+    assert refusal_of(token, basic(b"berta.x")) == "Invalid credential"
+
+
+def test_guessing_is_slowed_down_and_the_right_token_still_passes() -> None:
+    token = TokenCheck(lambda candidate: candidate == TOKEN, None, Guessing(lambda: 100.0))
+    for _ in range(FREE):
+        assert refusal_of(token, basic(b"guess")) == "Invalid credential"
+    refusal = token.admit(basic(b"guess"), "192.0.2.1")
+    assert isinstance(refusal, Refusal)
+    assert (refusal.status, refusal.retry_after) == (429, 60)
+    assert token.admit(basic(TOKEN), "192.0.2.1") is ADMIN
+    assert token.admit(basic(b"guess"), "192.0.2.2") == Refusal(401, "Invalid credential")

@@ -54,8 +54,8 @@ async def test_a_role_opens_what_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "body",
     [None, [], "anna", {}, {"name": "anna"}, {"role": "admin"}, {"name": 5, "role": "admin"},
-     {"name": "a", "role": None}, {"name": "anna", "role": "king"}, {"name": "a/b", "role": "admin"}, {"name": "", "role": "admin"},
-     {"name": "anna", "role": "admin", "scope": "all"}, b"{", b"\xff"],
+     {"name": "a", "role": None}, {"name": "anna", "role": "king"}, {"name": "a/b", "role": "admin"},
+     {"name": "", "role": "admin"}, {"name": "anna", "role": "admin", "scope": "all"}, b"{", b"\xff"],
 )  # fmt: skip
 async def test_a_bad_request_makes_nothing(tmp_path: Path, body: object) -> None:
     async with open_box(tmp_path) as box:

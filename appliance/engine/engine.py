@@ -12,6 +12,7 @@ import trio
 
 from appliance.access.named_tokens import NamedTokens
 from appliance.access.tokens import AccessToken
+from appliance.engine.alarms import Alarms
 from appliance.engine.certificates import Certificates
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
 from appliance.engine.directory import Directory
@@ -54,7 +55,7 @@ class Engine:
         self.clock = clock or Clock()
         #: The only folder that paths from outside lead into.
         self.media_root = Path(os.environ.get("KILN_MEDIA_ROOT") or settings.modules.media_root or state / "media")
-        self.alarms: dict[str, str] = {}
+        self.alarms = Alarms(self.clock)
         self.ports = Ports(self.alarms)
         self.started_wall = self.clock.wall()
         self.supervisor = Supervisor("kiln", on_alarm=self._note_alarm)

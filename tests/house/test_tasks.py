@@ -26,6 +26,7 @@ OWN_NURSERIES: Mapping[str, str] = {
 
 #: Modules that own a thread which sits in one C call.
 OWN_THREADS: Mapping[str, str] = {
+    "appliance.net.srt.poller": "one thread waits in srt_epoll_uwait for all SRT sockets",
     "appliance.transcoder.worker.__main__": "the worker process: one thread feeds, one writes to the engine",
     "appliance.transcoder.worker.devices": "the worker process: one thread a device",
     "appliance.transcoder.worker.video": "the worker process: one thread a video encoder",

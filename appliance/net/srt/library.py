@@ -1,0 +1,202 @@
+"""libsrt 1.4 and later of the system through cffi in ABI mode (its srt.h), loaded when SRT is first wanted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from appliance.errors import NotBuilt, Unavailable
+
+if TYPE_CHECKING:
+    from cffi import FFI
+
+log = logging.getLogger("kiln.srt")
+
+#: Tried in order: the names of distributions' packages, then of what was built by hand.
+NAMES: Final = (
+    "libsrt-gnutls.so.1.5", "libsrt-openssl.so.1.5", "libsrt.so.1.5", "libsrt.so.1", "libsrt-gnutls.so.1.4",
+    "libsrt.so.1.4", "libsrt.so", "libsrt.dylib",
+)  # fmt: skip
+HINT: Final = "install libsrt (Debian: libsrt1.5-openssl or libsrt1.5-gnutls); all else works without it"
+
+# srt_getlasterror
+ECONNLOST: Final = 2001
+EASYNC_SEND: Final = 6001
+EASYNC_RECEIVE: Final = 6002
+ECONGEST: Final = 6004
+# srt_epoll_*
+IN: Final = 0x1
+OUT: Final = 0x4
+ERR: Final = 0x8
+ENABLE_EMPTY: Final = 1
+# srt_getsockstate
+CONNECTED: Final = 5
+_LOG_CRITICAL: Final = 2
+#: Reject codes from here on are the application's (access_control.h): 1000 and an HTTP status.
+REJECT_BY_SERVER: Final = 1000
+
+_DECLARATIONS: Final = """
+typedef struct { int32_t fd; int events; } SRT_EPOLL_EVENT;
+typedef struct {
+    int64_t msTimeStamp, pktSentTotal, pktRecvTotal;
+    int pktSndLossTotal, pktRcvLossTotal, pktRetransTotal, pktSentACKTotal, pktRecvACKTotal, pktSentNAKTotal,
+        pktRecvNAKTotal;
+    int64_t usSndDurationTotal;
+    int pktSndDropTotal, pktRcvDropTotal, pktRcvUndecryptTotal;
+    uint64_t byteSentTotal, byteRecvTotal, byteRcvLossTotal, byteRetransTotal, byteSndDropTotal, byteRcvDropTotal,
+        byteRcvUndecryptTotal;
+    int64_t pktSent, pktRecv;
+    int pktSndLoss, pktRcvLoss, pktRetrans, pktRcvRetrans, pktSentACK, pktRecvACK, pktSentNAK, pktRecvNAK;
+    double mbpsSendRate, mbpsRecvRate;
+    int64_t usSndDuration;
+    int pktReorderDistance;
+    double pktRcvAvgBelatedTime;
+    int64_t pktRcvBelated;
+    int pktSndDrop, pktRcvDrop, pktRcvUndecrypt;
+    uint64_t byteSent, byteRecv, byteRcvLoss, byteRetrans, byteSndDrop, byteRcvDrop, byteRcvUndecrypt;
+    double usPktSndPeriod;
+    int pktFlowWindow, pktCongestionWindow, pktFlightSize;
+    double msRTT, mbpsBandwidth;
+    int byteAvailSndBuf, byteAvailRcvBuf;
+    double mbpsMaxBW;
+    int byteMSS, pktSndBuf, byteSndBuf, msSndBuf, msSndTsbPdDelay, pktRcvBuf, byteRcvBuf, msRcvBuf, msRcvTsbPdDelay;
+    char later_versions[512];
+} SRT_TRACEBSTATS;
+typedef int srt_listen_callback_fn(void *opaq, int32_t ns, int hsversion, const unsigned char *peer,
+                                   const char *streamid);
+int srt_startup(void);
+uint32_t srt_getversion(void);
+int32_t srt_create_socket(void);
+int srt_bind(int32_t u, const void *name, int length);
+int srt_listen(int32_t u, int backlog);
+int32_t srt_accept(int32_t u, void *address, int *length);
+int srt_listen_callback(int32_t u, srt_listen_callback_fn *hook, void *opaque);
+int srt_connect(int32_t u, const void *name, int length);
+int srt_close(int32_t u);
+int srt_getpeername(int32_t u, void *name, int *length);
+int srt_getsockname(int32_t u, void *name, int *length);
+int srt_getsockflag(int32_t u, int option, void *value, int *length);
+int srt_setsockflag(int32_t u, int option, const void *value, int length);
+int srt_sendmsg2(int32_t u, const char *data, int length, void *control);
+int srt_recvmsg2(int32_t u, char *data, int length, void *control);
+int srt_getlasterror(int *system);
+const char *srt_getlasterror_str(void);
+int srt_getsockstate(int32_t u);
+int srt_getrejectreason(int32_t u);
+int srt_setrejectreason(int32_t u, int value);
+const char *srt_rejectreason_str(int reason);
+int srt_bistats(int32_t u, SRT_TRACEBSTATS *figures, int clear, int instantaneous);
+int srt_epoll_create(void);
+int srt_epoll_set(int eid, int32_t flags);
+int srt_epoll_add_usock(int eid, int32_t u, const int *events);
+int srt_epoll_update_usock(int eid, int32_t u, const int *events);
+int srt_epoll_remove_usock(int eid, int32_t u);
+int srt_epoll_uwait(int eid, SRT_EPOLL_EVENT *events, int size, int64_t timeout);
+int srt_epoll_release(int eid);
+void srt_setloglevel(int level);
+"""
+
+_BY_SERVER: Final = {
+    1400: "the stream id is not understood", 1401: "the key is missing or wrong", 1402: "the server is full",
+    1403: "not allowed", 1404: "there is no such thing", 1405: "not in this mode", 1409: "the name is in use",
+    1500: "a fault of the server", 1501: "not there in this version", 1503: "the server is not ready",
+}  # fmt: skip
+
+
+class SrtMissing(NotBuilt):
+    """libsrt is not installed on this machine."""
+
+    def __init__(self) -> None:
+        super().__init__("SRT is off: libsrt is not installed", hint=HINT)
+
+
+class SrtError(Unavailable):
+    """libsrt refused a call. The message has its reason."""
+
+
+class SrtRefused(SrtError):
+    """The far end did not take the connection: ``code`` is SRT's reject reason (over 1000: the far end's own)."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Library:
+    """The loaded library. ``lib`` has its functions, ``ffi`` makes their arguments."""
+
+    def __init__(self, ffi: FFI, lib: Any, name: str) -> None:
+        self.ffi = ffi
+        self.lib = lib
+        self.name = name
+        lib.srt_startup()
+        # Whatever libsrt has to say is in its return values; a peer must not be able to fill our log.
+        lib.srt_setloglevel(_LOG_CRITICAL)
+
+    @property
+    def version(self) -> str:
+        number = self.lib.srt_getversion()
+        return f"{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
+
+    def text(self, string: Any) -> str:
+        """A C string, of 512 bytes at most."""
+        raw = self.ffi.string(string, 512)
+        return raw.decode("utf-8", "surrogateescape") if isinstance(raw, bytes) else raw
+
+    def last_error(self) -> int:
+        return int(self.lib.srt_getlasterror(self.ffi.NULL))
+
+    def reason(self) -> str:
+        """What the last call of this thread failed with."""
+        return self.text(self.lib.srt_getlasterror_str()).strip().rstrip(".").lower()
+
+    def reject_text(self, code: int) -> str:
+        if code >= REJECT_BY_SERVER:
+            return f"{_BY_SERVER.get(code, 'refused by the server')} (code {code})"
+        return self.text(self.lib.srt_rejectreason_str(code)).strip().lower()
+
+
+_loading = threading.Lock()
+
+
+def library() -> Library:
+    """Load libsrt and start it, once a process; the first call takes some tens of ms. Any thread may call it.
+
+    Raises SrtMissing.
+    """
+    with _loading:
+        return _load()
+
+
+@cache
+def _load() -> Library:
+    from cffi import FFI  # it brings a C parser: nobody without SRT pays for it
+
+    ffi = FFI()
+    for name in NAMES:
+        try:
+            lib = ffi.dlopen(name)
+        except OSError:
+            continue
+        ffi.cdef(_DECLARATIONS)
+        loaded = Library(ffi, lib, name)
+        log.info("libsrt loaded name=%s version=%s", name, loaded.version)
+        return loaded
+    raise SrtMissing
+
+
+def installed() -> bool:
+    """Whether libsrt can be loaded here."""
+    try:
+        library()
+    except SrtMissing:
+        return False
+    return True
+
+
+def version() -> str:
+    """``libsrt-gnutls.so.1.5 1.5.1``. Raises SrtMissing."""
+    loaded = library()
+    return f"{loaded.name} {loaded.version}"

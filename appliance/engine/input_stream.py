@@ -7,13 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from appliance.engine.profiles import PlannedOutput
+from appliance.errors import NotFound, Unavailable
 from appliance.media.clock import Clock
 from appliance.media.contracts import OutputStream, Source
+from appliance.media.events import Event, EventPacket, Subtitle, SubtitleCue, Target, event_packet
 from appliance.media.measure import Measured
 from appliance.media.packet import Packet
 from appliance.media.stream import Stream
 from appliance.media.timeline import Timeline
 from appliance.media.track import Track
+from appliance.publishers.subtitles import subtitles_of
+from appliance.settings import models
 from appliance.transcoder.client import Transcoder
 
 log = logging.getLogger("kiln.input")
@@ -30,6 +34,7 @@ class LiveOutput(Protocol):
     def output(self) -> OutputStream | None: ...
     @property
     def measured(self) -> Mapping[int, Measured]: ...
+    def inject(self, packet: EventPacket) -> bool: ...
 
 
 class LiveOutputs(Protocol):
@@ -40,6 +45,12 @@ class LiveOutputs(Protocol):
     @property
     def transcoder(self) -> Transcoder | None: ...
     def open(self) -> None: ...
+    def drop_changed(self, settings: models.Application) -> None:
+        """End those that are not to be as they are under ``settings``."""
+
+    def take_up(self, settings: models.Application) -> None:
+        """Make what is missing under ``settings``; ``drop_changed`` comes first."""
+
     def close(self) -> None: ...
 
 
@@ -69,6 +80,7 @@ class InputStream:
         self._on_close = on_close
         self._stream: Stream | None = None
         self._timeline: Timeline | None = None
+        self._newest: Packet | None = None
         self._cancel_callbacks: list[Callable[[str], None]] = []
         self._closed = False
 
@@ -121,7 +133,60 @@ class InputStream:
         if measured is None:
             measured = self.measured[track.id] = Measured(track, self.clock.monotonic)
         measured.add(packet)
+        self._newest = packet
         stream.publish(packet)
+
+    @property
+    def time(self) -> int:
+        """Milliseconds of the stream that its media has reached."""
+        newest = self._newest
+        if newest is None:
+            # Raw frames don't come through here: they are stamped as they are captured.
+            return (self.clock.monotonic() - self.stream.epoch) // 1_000_000
+        return newest.dts * 1000 // newest.track.timescale
+
+    def inject(self, event: Event, target: Target = Target.EVENT, *, urgent: bool = False) -> None:
+        """Put ``event`` among the media of every output stream, at the time that the input has reached now.
+
+        ``urgent``: it does not wait for encoders that are behind. Raises Unavailable while there is nothing to put it
+        among: no media yet, or over.
+        """
+        self._inject(event_packet(event, self._now(), target, urgent=urgent))
+
+    def subtitle(self, label: str, cues: Sequence[SubtitleCue]) -> None:
+        """Show ``cues`` one after the other in the subtitle track ``label``, from now on.
+
+        Raises NotFound when the application has no subtitles of that label, Unavailable as ``inject`` does.
+        """
+        time = self._now()
+        if label not in self.subtitle_labels:
+            raise NotFound(f"no subtitles of label {label!r} are configured for {self.label}")
+        for cue in cues:
+            start = max(0, time + cue.start_offset)
+            subtitle = Subtitle(label, cue.text, start, cue.duration, cue.settings)
+            self._inject(event_packet(subtitle, start))
+            time = start + cue.duration
+
+    @property
+    def subtitle_labels(self) -> frozenset[str]:
+        """Labels of the subtitle tracks of the output streams."""
+        outputs = self.outputs.by_name.values() if self.outputs is not None else ()
+        return frozenset(
+            rendition.label
+            for each in outputs
+            if each.output is not None
+            for rendition in subtitles_of(each.output).renditions
+        )
+
+    def _now(self) -> int:
+        if self._closed or self._stream is None or not (self._newest is not None or self._stream.raw):
+            raise Unavailable(f"stream {self.label} has given no media yet")
+        return self.time
+
+    def _inject(self, packet: EventPacket) -> None:
+        outputs = list(self.outputs.by_name.values()) if self.outputs is not None else []
+        if sum(each.inject(packet) for each in outputs) == 0:
+            raise Unavailable(f"no output stream of {self.label} is on the air")
 
     def close(self, reason: str) -> None:
         if self._closed:

@@ -10,6 +10,7 @@ import msgspec
 from appliance.engine.input_stream import InputStream
 from appliance.engine.profiles import PlannedOutput, PlannedTrack
 from appliance.media.contracts import OutputStream
+from appliance.media.events import EventPacket
 from appliance.media.measure import Measured
 from appliance.media.packet import Packet
 from appliance.media.playlists import resolve_playlists
@@ -38,6 +39,7 @@ class Output:
         self.measured: dict[int, Measured] = {}
         self._application = application
         self._started = started
+        self._closed = False
         self._tracks: dict[int, Track] = {}
         self._pending: list[Packet] = []
         #: input Track -> our Track, by identity: a new generation of the source is a new one here.
@@ -80,8 +82,24 @@ class Output:
         self.measured[planned.id].add(ours)
         self._deliver(ours)
 
+    def use(self, application: object) -> None:
+        """The application's settings are these from now on."""
+        self._application = application
+        if self.output is not None:
+            self.output.application = application
+
+    def inject(self, packet: EventPacket) -> bool:
+        """An event among the media; False when the output is not on the air yet."""
+        if self.output is None:
+            return False
+        self.output.stream.inject(packet)
+        return True
+
     def close(self) -> None:
         self._pending.clear()
+        self._closed = True
+        if self._bypass_by_source:
+            self.source.stream.remove_sink(self._relay)
         if self.output is not None:
             self.output.stream.close()
 
@@ -122,7 +140,7 @@ class Output:
 
     def start(self) -> None:
         """Go on the air with the tracks that are known."""
-        if self.output is not None or not self._tracks or self.source.closed:
+        if self.output is not None or not self._tracks or self._closed or self.source.closed:
             return
         tracks = [self._tracks[track_id] for track_id in sorted(self._tracks)]
         stream = Stream(self.label, tracks, clock=self.source.clock, epoch=self.source.stream.epoch)

@@ -255,6 +255,15 @@ class Stream:
         for sink in self._sinks:
             sink(packet)
 
+    def inject(self, packet: Packet) -> None:
+        """Hand out ``packet`` in its turn without listing its track or counting it: an event among the media."""
+        if self.closed:
+            return
+        if self._gop and len(self._gop) < GOP_PACKETS:
+            self._gop.append(packet)
+        for sink in self._sinks:
+            sink(packet)
+
     def _not_before(self, key: Packet) -> list[Packet]:
         time, scale = key.dts, key.track.timescale
         return [

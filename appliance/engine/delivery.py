@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appliance.engine.ports import Ports
 from appliance.media.contracts import Context, Progress, Publisher
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
+from appliance.net.direct import WithDirect
 from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
@@ -49,7 +50,7 @@ class Delivery:
             else:
                 await self.llhls.app(scope, receive, send)
 
-        return app
+        return WithDirect(app, self.llhls.app.direct)
 
 
 class HttpServers:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
-from appliance.net.asgi import ASGI_VERSION, ClientDisconnected, Headers, Scope, parse_target
+from appliance.net.asgi import ASGI_VERSION, ASGIApp, ClientDisconnected, Headers, Scope, parse_target
+from appliance.net.http2_fields import RequestFields
+from appliance.net.limits import Limits
 from appliance.net.parking import ParkedTask, ParkingLot
+from appliance.net.response import Heads
 from appliance.net.transport import PlainTransport
 
-if TYPE_CHECKING:
-    from appliance.net.http_server import HttpServer
-
 Address = tuple[str, int]
+
+
+class Server(Protocol):
+    """What a connection needs of its server. ``now`` is the time of the last sweep."""
+
+    app: ASGIApp
+    name: str
+    limits: Limits
+    heads: Heads
+    request_fields: RequestFields
+    requests: int
+    stopping: bool
+    now: float
+
+    def body_limit(self, scope: Scope) -> int: ...
+
+    def note(self, key: str, message: str, *args: object) -> None: ...
+
+    def handler_failed(self, scope: Scope, error: Exception) -> None: ...
 
 
 class Parking:
@@ -50,7 +69,7 @@ class Connection:
     ``busy`` connections have a handler running and do not read: the sweep asks the kernel whether the client left.
     """
 
-    def __init__(self, server: HttpServer, transport: PlainTransport, client: Address | None, local: Any) -> None:
+    def __init__(self, server: Server, transport: PlainTransport, client: Address | None, local: Any) -> None:
         self.server = server
         self.limits = server.limits
         self.transport = transport

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
 
@@ -22,13 +22,9 @@ from appliance.net.asgi import (
     body_buffers,
     error_body,
 )
-from appliance.net.connection import Address, Connection, Parking
+from appliance.net.connection import Address, Connection, Parking, Server
 from appliance.net.http1_parser import Http1Parser, Request
 from appliance.net.transport import PlainTransport
-
-if TYPE_CHECKING:
-    from appliance.net.http_server import HttpServer
-    from appliance.net.websocket import WebSocketSession
 
 LOG = logging.getLogger("kiln.net")
 
@@ -42,12 +38,20 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WebSocketHandler = Callable[["Http1Connection", Request], Awaitable[None]]
 
 
+class Session(Protocol):
+    """What the connection has become by an upgrade."""
+
+    def going_away(self) -> None: ...
+
+    def enforce(self, now: float) -> None: ...
+
+
 class Http1Connection(Connection):
     """Reads requests and answers them in order."""
 
     def __init__(
         self,
-        server: HttpServer,
+        server: Server,
         transport: PlainTransport,
         client: Address | None,
         local: Any,
@@ -56,7 +60,7 @@ class Http1Connection(Connection):
         super().__init__(server, transport, client, local)
         self.parser = Http1Parser(self.limits.header_size)
         self.parking = Parking()
-        self.session: WebSocketSession | None = None
+        self.session: Session | None = None
         self.ended = False
         self._websocket = websocket
         self._idle = False

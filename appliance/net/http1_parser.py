@@ -68,6 +68,15 @@ class Request:
         self.broken = False
         self.refusal = 0
 
+    @property
+    def plain(self) -> bool:
+        """HTTP/1.1, keep-alive, and nothing in it but a method, a target and headers."""
+        return (
+            self.keep_alive
+            and self.complete
+            and not (self.http10 or self.received or self.refusal or self.websocket or self.expects_continue)
+        )
+
 
 class _Stop(Exception):
     """Leaves the parser from within its callbacks."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from h2.config import H2Configuration
@@ -31,13 +31,10 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
 from appliance.net.asgi import ClientDisconnected
-from appliance.net.connection import Address, Connection
+from appliance.net.connection import Address, Connection, Server
 from appliance.net.http2_fields import ResponseEncoder
 from appliance.net.http2_stream import Http2Stream
 from appliance.net.transport import PlainTransport
-
-if TYPE_CHECKING:
-    from appliance.net.http_server import HttpServer
 
 LOG = logging.getLogger("kiln.net")
 
@@ -54,7 +51,7 @@ class _H2(H2Connection):
 class Http2Connection(Connection):
     """A connection on which the client speaks HTTP/2 from its first byte."""
 
-    def __init__(self, server: HttpServer, transport: PlainTransport, client: Address | None, local: Any) -> None:
+    def __init__(self, server: Server, transport: PlainTransport, client: Address | None, local: Any) -> None:
         super().__init__(server, transport, client, local)
         self.h2 = _H2(
             H2Configuration(

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 import trio
 
 from appliance.net.asgi import ASGIApp, BodyLimit, ClientDisconnected, Scope, error_body
-from appliance.net.connection import Address, Connection
+from appliance.net.connection import Address, Connection, Server
+from appliance.net.direct import direct_of
+from appliance.net.dispatcher import Dispatcher
 from appliance.net.http1 import Http1Connection
+from appliance.net.http1_direct import DirectHttp1Connection
 from appliance.net.http2 import Http2Connection
 from appliance.net.http2_fields import RequestFields
 from appliance.net.limits import Limits
@@ -39,7 +42,8 @@ class HttpServer:
 
     ``scope["extensions"]`` offers ``kiln.park`` (``await park(lot, deadline=inf)``, see ``net.parking.Park``),
     ``kiln.buffers`` (``http.response.body`` may carry ``buffers``, a list of bytes-likes sent after ``body``, never
-    joined) and, on unix sockets, ``kiln.peer`` (``{"pid", "uid", "gid"}``).
+    joined) and, on unix sockets, ``kiln.peer`` (``{"pid", "uid", "gid"}``). What an app has as ``direct`` answers
+    (``net.direct``) is given without a task a request.
 
     ``requests`` counts requests given to the app, ``connections`` is the number open now.
     """
@@ -61,6 +65,8 @@ class HttpServer:
         self.now = 0.0  # The time of the last sweep, for deadlines that need be no more exact than that.
         self.heads = Heads(server_header)
         self.request_fields = RequestFields()
+        self._direct = direct_of(app)
+        self._dispatcher: Dispatcher | None = None
         self._body_limit = body_limit
         self._quiet = QuietLog(LOG)
         self._counts = PeerCounts(self.limits)
@@ -110,8 +116,12 @@ class HttpServer:
             return
         bound = bind_listeners(listeners)
         self.now = trio.current_time()
+        if self._direct is not None:
+            self._dispatcher = Dispatcher()
         try:
             async with trio.open_nursery() as nursery:
+                if self._dispatcher is not None:
+                    nursery.start_soon(self._dispatcher.run)
                 self._serving = nursery.cancel_scope
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._accept, bound, nursery)
@@ -119,6 +129,8 @@ class HttpServer:
         finally:
             for listener in bound:
                 listener.close()
+            if self._dispatcher is not None:
+                self._dispatcher.close()
             self._ended.set()
 
     async def shut_down(self, grace_s: float) -> None:
@@ -190,7 +202,7 @@ class HttpServer:
                 transport = TlsTransport(
                     listener.contexts.default.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 )
-                shaking = _Handshake(self, transport, (host, port), None)
+                shaking = _Handshake(self, transport, (host, port), self._handshakes)
                 if await self._run(shaking):
                     await self._run(self._connected(transport, shaking.protocol, host, port, listener))
             else:
@@ -239,10 +251,15 @@ class HttpServer:
         if protocol == "h2":
             connection = Http2Connection(self, transport, client, local)
         else:
-            connection = Http1Connection(self, transport, client, local, run_websocket)
+            connection = self._http1(transport, client, local)
             extensions["kiln.park"] = connection.parking.park
         connection.extensions.update(extensions)
         return connection
+
+    def _http1(self, transport: PlainTransport, client: Address | None, local: object) -> Http1Connection:
+        if self._direct is None or self._dispatcher is None:
+            return Http1Connection(self, transport, client, local, run_websocket)
+        return DirectHttp1Connection(self, transport, client, local, run_websocket, self._direct, self._dispatcher)
 
     async def _sweep(self) -> None:
         """Once an interval: deadlines, and clients that left while their handler runs."""
@@ -270,11 +287,15 @@ class _Handshake(Connection):
 
     protocol: str | None = None
 
+    def __init__(self, server: Server, transport: PlainTransport, client: Address, slots: trio.Semaphore) -> None:
+        super().__init__(server, transport, client, None)
+        self._slots = slots
+
     async def run(self) -> None:
         self.read_deadline = trio.current_time() + self.limits.handshake_timeout
         sock = self.transport.sock
         assert isinstance(sock, ssl.SSLSocket)
-        await handshake(sock, self.server._handshakes)
+        await handshake(sock, self._slots)
         self.protocol = sock.selected_alpn_protocol()
 
     def stop_when_idle(self) -> None:

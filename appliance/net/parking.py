@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import outcome
 import trio
@@ -46,27 +47,49 @@ class ParkedTask:
         return result is not False
 
 
-class ParkingLot:
-    """Tasks that wait for the same thing. ``release_all`` may be called from any task of the same trio run."""
+class Waiter(Protocol):
+    """Something without a task that waits: ``release`` only takes note, whoever released goes on at once."""
 
-    __slots__ = ("_waiting",)
+    def release(self) -> None: ...
+
+
+class ParkingLot:
+    """Tasks and waiters that wait for the same thing.
+
+    ``release_all`` may be called from any task of the same trio run.
+    """
+
+    __slots__ = ("_waiters", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: _Waiting = {}
+        self._waiters: dict[Waiter, None] = {}
 
     def __len__(self) -> int:
-        """Tasks that wait for the next ``release_all``."""
-        return len(self._waiting)
+        """How many wait for the next ``release_all``."""
+        return len(self._waiting) + len(self._waiters)
+
+    def add(self, waiter: Waiter) -> None:
+        """Call ``waiter.release()`` at the next ``release_all``."""
+        self._waiters[waiter] = None
+
+    def discard(self, waiter: Waiter) -> None:
+        """``waiter`` waits no more, if it did."""
+        self._waiters.pop(waiter, None)
 
     async def park(self, place: ParkedTask | None = None) -> bool:
         """Wait for the next ``release_all``: True. False when ``place.give_up()`` ended the wait."""
         return await (place or ParkedTask()).wait(self._waiting)
 
     def release_all(self) -> int:
-        """Wake every task that waits now, 64 in a scheduler pass. Returns how many."""
-        waiting = self._waiting
-        count = len(waiting)
-        if count:
+        """Wake all that wait now, of tasks 64 in a scheduler pass. Returns how many."""
+        waiting, waiters = self._waiting, self._waiters
+        if waiters:
+            self._waiters = {}
+            for waiter in waiters:
+                waiter.release()
+        count = len(waiting) + len(waiters)
+        if waiting:
             self._waiting = {}
             _wake_batch(waiting)
         return count

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from email.utils import formatdate
 
 from appliance.net.asgi import phrase
+from appliance.net.direct import Reply
 
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
 _LONGEST_KNOWN = 256
@@ -73,6 +74,14 @@ class Heads:
                 line = self._line(lower, value)
             pieces.append(line)
         return b"".join(pieces), length, close
+
+    def fields(self, reply: Reply) -> bytes:
+        """All of a head behind its start, for a connection that stays. Kept in ``reply.fields``. Raises FieldError."""
+        head, length, _ = self.http1(reply.status, reply.headers)
+        if length != reply.size:
+            raise FieldError(f"content-length is {length} where the body has {reply.size}")
+        reply.fields = head[len(self.start(reply.status)) :] + b"content-length: %d\r\n\r\n" % length
+        return reply.fields
 
     def _line(self, name: bytes, value: bytes) -> bytes:
         """One header line, "" for what the server itself says."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 from wsproto.connection import Connection as WsConnection
@@ -16,10 +16,8 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError, generate_accept_token
 
 from appliance.net.asgi import ClientDisconnected, Headers, Message, body_buffers
-
-if TYPE_CHECKING:
-    from appliance.net.http1 import Http1Connection
-    from appliance.net.http1_parser import Request
+from appliance.net.http1 import Http1Connection
+from appliance.net.http1_parser import Request
 
 LOG = logging.getLogger("kiln.net")
 

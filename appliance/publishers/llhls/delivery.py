@@ -1,22 +1,23 @@
-"""The ASGI function that answers players: playlists, init segments, segments and parts of all streams on the air.
+"""What players are answered: playlists, init segments, segments and parts of all streams on the air.
 
+Every answer is a generator (``net.direct``): it yields what it has to wait for, so that nobody needs a task meanwhile.
 Sources: wire catalogue 4.1 to 4.5; draft-pantos-hls-rfc8216bis 6.2.5 (blocking reload, delta updates), 6.2.6 (hints).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Generator
+from typing import TypeVar
 
 import trio
 
 from appliance.errors import BadRequest, KilnError, NotFound, Unavailable
 from appliance.media.contracts import Context
-from appliance.net.asgi import Headers, Message, Receive, Scope, Send
+from appliance.net.asgi import Headers, Receive, Scope, Send
+from appliance.net.direct import Answering, Reply, Wait, answer_by_asgi
 from appliance.net.hosts import host_name
-from appliance.net.parking import ParkingLot
-from appliance.publishers.llhls.heads import Cors, error, start
+from appliance.publishers.llhls.heads import Cors, error
 from appliance.publishers.llhls.live import Live
 from appliance.publishers.llhls.on_air import OnAir
 from appliance.publishers.llhls.playlists import Rendered
@@ -41,20 +42,15 @@ BLOCKED_TOO_LONG = 3
 HOSTS_KNOWN = 1.0
 MOST_HOSTS = 1024
 
-Park = Callable[[ParkingLot, float], Awaitable[bool]]
+T = TypeVar("T")
+#: Something that has to be waited for.
+Awaiting = Generator[Wait, bool, T]
 
 _ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
 #: Variants of a playlist's head.
 _GZIP = 1
 _DIRECTIVES = 2
 _MASTER = 4
-
-
-async def _park_without_server(lot: ParkingLot, deadline: float) -> bool:
-    """For servers that don't offer ``kiln.park``."""
-    with trio.move_on_at(deadline):
-        return await lot.park()
-    return False
 
 
 def claims(path: str) -> bool:
@@ -68,12 +64,10 @@ def claims(path: str) -> bool:
 class Request:
     """One request, as far as it is read."""
 
-    __slots__ = ("accept_encoding", "asked_headers", "buffers", "head_only", "host", "live", "origin", "park",
-                 "patience", "scope", "send", "user_agent")  # fmt: skip
+    __slots__ = ("accept_encoding", "asked_headers", "host", "live", "origin", "patience", "scope", "user_agent")
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope) -> None:
         self.scope = scope
-        self.send = send
         self.live: Live | None = None
         #: Until when it waits for a first playlist, through all lives that have none; 0.0 before it does.
         self.patience = 0.0
@@ -89,10 +83,6 @@ class Request:
                 self.user_agent = value
             elif name == b"access-control-request-headers":
                 self.asked_headers = value
-        self.head_only = scope["method"] == "HEAD"
-        extensions = scope.get("extensions") or {}
-        self.buffers = "kiln.buffers" in extensions
-        self.park: Park = extensions.get("kiln.park") or _park_without_server
 
     @property
     def player(self) -> object:
@@ -100,13 +90,9 @@ class Request:
         client = self.scope.get("client")
         return (client[0] if client else "", self.user_agent)
 
-    async def answer(self, head: Message, body: bytes) -> None:
-        await self.send(head)
-        await self.send({"type": "http.response.body", "body": b"" if self.head_only else body})
-
 
 class Delivery:
-    """Answers for every stream in ``on_air``. Call it as an ASGI application."""
+    """Answers for every stream in ``on_air``: called as an ASGI application, or by ``direct``."""
 
     def __init__(self, context: Context, on_air: OnAir) -> None:
         self._directory = context.directory
@@ -119,13 +105,20 @@ class Delivery:
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1008})
             return
-        request = Request(scope, send)
-        try:
-            await self._answer(request)
-        except KilnError as fault:
-            await self._refuse(request, fault.status, f"{fault}\n".encode())
+        await answer_by_asgi(self._answering(scope), scope, send)
 
-    async def _answer(self, request: Request) -> None:
+    def direct(self, scope: Scope) -> Answering | None:
+        """See ``net.direct``: for the paths that it claims."""
+        return self._answering(scope) if claims(scope["path"]) else None
+
+    def _answering(self, scope: Scope) -> Answering:
+        request = Request(scope)
+        try:
+            return (yield from self._answer(request))
+        except KilnError as fault:
+            return self._refuse(request, fault.status, f"{fault}\n".encode())
+
+    def _answer(self, request: Request) -> Answering:
         scope = request.scope
         names = split_path(scope["path"])
         if names is None:
@@ -135,39 +128,35 @@ class Delivery:
         live = None if vhost is None else self._on_air.find(vhost, app, stream)
         method = scope["method"]
         if method == "OPTIONS":
-            await self._preflight(request, live, vhost, app)
-            return
+            return self._preflight(request, live, vhost, app)
         if live is None or (file.endswith(".m4s") and file not in live.files):
             earlier = None if vhost is None else self._on_air.file(vhost, app, stream, file)
             if earlier is not None and method in ("GET", "HEAD"):
                 request.live = earlier[0]
-                await self._media(request, *earlier)
-                return
+                return self._media(request, *earlier)
         if live is None:
-            live = await self._arriving(request, vhost, app, stream)
+            live = yield from self._arriving(vhost, app, stream)
         request.live = live
         if method != "GET" and method != "HEAD":
-            await self._refuse(request, 405, b"GET, HEAD and OPTIONS are answered here\n", [_ALLOW])
-            return
+            return self._refuse(request, 405, b"GET, HEAD and OPTIONS are answered here\n", [_ALLOW])
         if file.endswith(".m4s"):
             found = live.files.get(file)
             if found is None:
-                found = await self._hinted(request, live, file)
-            await self._media(request, live, found)
-        elif file.startswith("chunklist_"):
-            await self._chunklist(request, live, file, session)
-        elif file.endswith(".m3u8"):
-            await self._master(request, live, file[:-5], session)
-        else:
-            raise NotFound("no such file")
+                found = yield from self._hinted(live, file)
+            return self._media(request, live, found)
+        if file.startswith("chunklist_"):
+            return (yield from self._chunklist(request, live, file, session))
+        if file.endswith(".m3u8"):
+            return (yield from self._master(request, live, file[:-5], session))
+        raise NotFound("no such file")
 
-    async def _arriving(self, request: Request, vhost: str | None, app: str, stream: str) -> Live:
+    def _arriving(self, vhost: str | None, app: str, stream: str) -> Awaiting[Live]:
         """A stream that the engine has and that is not on the air yet, or not again. NotFound at once for any other."""
         known = vhost is not None and self._directory.output(vhost, app, stream) is not None
         if vhost is None or not known or self._settings(vhost, app) is None:
             raise NotFound("no such stream")
         deadline = trio.current_time() + ARRIVAL_HOLD
-        while await request.park(self._on_air.arrivals, deadline):
+        while (yield Wait(self._on_air.arrivals, deadline)):
             live = self._on_air.find(vhost, app, stream)
             if live is not None:
                 return live
@@ -175,35 +164,18 @@ class Delivery:
 
     # Media.
 
-    async def _media(self, request: Request, live: Live, found: object) -> None:
+    def _media(self, request: Request, live: Live, found: object) -> Reply:
         assert isinstance(found, Part | Segment | Init)
-        head: Any = found.head
-        if head is None or live.heads.cors.by_origin:
-            head = self._media_head(request, live, found)
-        if not isinstance(found, Segment):
-            await request.answer(head, found.payload)
-            return
-        send = request.send
-        await send(head)
-        payloads = [part.payload for part in found.parts]
-        if request.head_only:
-            await send({"type": "http.response.body", "body": b""})
-        elif request.buffers:
-            await send({"type": "http.response.body", "buffers": payloads})
-        else:
-            for payload in payloads[:-1]:
-                await send({"type": "http.response.body", "body": payload, "more_body": True})
-            await send({"type": "http.response.body", "body": payloads[-1]})
+        reply = found.reply
+        if reply is None or live.heads.cors.by_origin:
+            buffers = [part.payload for part in found.parts] if isinstance(found, Segment) else [found.payload]
+            headers = live.heads.media(found.content_type, sum(map(len, buffers)), part=isinstance(found, Part))
+            if live.heads.cors.by_origin:
+                return Reply(200, headers + live.heads.cors.headers(request.origin or None), buffers)
+            reply = found.reply = Reply(200, headers, buffers)
+        return reply
 
-    def _media_head(self, request: Request, live: Live, found: Part | Segment | Init) -> Message:
-        size = found.size if isinstance(found, Segment) else len(found.payload)
-        headers = live.heads.media(found.content_type, size, part=isinstance(found, Part))
-        if live.heads.cors.by_origin:
-            return start(200, headers + live.heads.cors.headers(request.origin or None))
-        found.head = head = start(200, headers)
-        return head
-
-    async def _hinted(self, request: Request, live: Live, file: str) -> object:
+    def _hinted(self, live: Live, file: str) -> Awaiting[object]:
         """The part that comes next, waited for; NotFound for anything else that isn't there (yet, or any more)."""
         wanted = _part_name(live, file)
         if wanted is None:
@@ -216,7 +188,7 @@ class Delivery:
                 raise Unavailable("the box is stopping, or the stream is made anew")
             if not window.hints or live.ended or live.gone or (window.next_msn, window.next_part) != number:
                 raise NotFound("no such part")
-            if not await request.park(lot, deadline):
+            if not (yield Wait(lot, deadline)):
                 raise Unavailable("the part did not come in time")
             found = live.files.get(file)
             if found is not None:
@@ -224,59 +196,57 @@ class Delivery:
 
     # Playlists.
 
-    async def _chunklist(self, request: Request, live: Live, file: str, session: str) -> None:
+    def _chunklist(self, request: Request, live: Live, file: str, session: str) -> Answering:
         directives = parse_directives(request.scope["query_string"], legacy=live.legacy, rewind=live.rewind)
         window = _window(live, file)
         if window is None:
             raise NotFound("no such playlist")
-        if not await self._until_ready(request, live):
-            await self._succeed(request, live, file, session)
-            return
+        if not (yield from self._until_ready(request, live)):
+            return (yield from self._succeed(request, live, file, session))
         if not window.started:
             raise NotFound("this track has no media")
         now = trio.current_time()
         live.viewers.saw(session or directives.session or request.player, now)
         if directives.blocking:
-            await _until_there(request, live, window, directives, now)
+            yield from _until_there(live, window, directives, now)
         elif directives.legacy and not window.listed:
-            await _until_there(request, live, window, Directives(msn=window.last_msn), now)
+            yield from _until_there(live, window, Directives(msn=window.last_msn), now)
         if live.gone:
             # A new life of the stream took its place while this request waited: its playlist goes on from here.
-            await self._succeed(request, live, file, session)
-            return
+            return (yield from self._succeed(request, live, file, session))
         skip = directives.skip and not live.ended
         query = stream_key_query(directives) if directives.stream_key else ""
         rendered = live.rendered.media(window, skip=skip, legacy=directives.legacy, query=query)
-        await self._playlist(request, live, rendered, _DIRECTIVES if directives.blocking else 0)
+        return self._playlist(request, live, rendered, _DIRECTIVES if directives.blocking else 0)
 
-    async def _succeed(self, request: Request, gone: Live, file: str, session: str) -> None:
-        live = await self._successor(request, gone)
-        await self._chunklist(request, live, file, session)
+    def _succeed(self, request: Request, gone: Live, file: str, session: str) -> Answering:
+        live = yield from self._successor(request, gone)
+        return (yield from self._chunklist(request, live, file, session))
 
-    async def _successor(self, request: Request, gone: Live) -> Live:
+    def _successor(self, request: Request, gone: Live) -> Awaiting[Live]:
         output = gone.output
         live = self._on_air.find(output.vhost, output.app, output.name)
         if live is None:
             if gone.interrupted:
                 raise Unavailable("the box is stopping, or the stream is made anew")
-            live = await self._arriving(request, output.vhost, output.app, output.name)
+            live = yield from self._arriving(output.vhost, output.app, output.name)
         request.live = live
         return live
 
-    async def _master(self, request: Request, live: Live, name: str, session: str) -> None:
+    def _master(self, request: Request, live: Live, name: str, session: str) -> Answering:
         if name not in live.playlists:
             raise NotFound("no such playlist")
         given = parse_directives(request.scope["query_string"], legacy=live.legacy, rewind=live.rewind)
-        if not await self._until_ready(request, live):
-            await self._master(request, await self._successor(request, live), name, session)
-            return
+        if not (yield from self._until_ready(request, live)):
+            successor = yield from self._successor(request, live)
+            return (yield from self._master(request, successor, name, session))
         query = child_query(given, legacy=live.legacy, rewind=live.rewind)
         rendered = live.rendered.master(name, query=query, session=session if session.isalnum() else "")
         if rendered is None:
             raise NotFound("nothing of this playlist can be played")
-        await self._playlist(request, live, rendered, _MASTER)
+        return self._playlist(request, live, rendered, _MASTER)
 
-    async def _until_ready(self, request: Request, live: Live) -> bool:
+    def _until_ready(self, request: Request, live: Live) -> Awaiting[bool]:
         """True once playlists can be answered, False when another life has to do that."""
         while not live.ready:
             if live.gone:
@@ -284,24 +254,23 @@ class Delivery:
             if live.ended:
                 raise NotFound("the stream is over")
             request.patience = request.patience or trio.current_time() + START_HOLD
-            if not await request.park(live.ready_lot, request.patience):
+            if not (yield Wait(live.ready_lot, request.patience)):
                 raise Unavailable("the stream has given no media yet")
         return True
 
-    async def _playlist(self, request: Request, live: Live, rendered: Rendered, kind: int) -> None:
+    def _playlist(self, request: Request, live: Live, rendered: Rendered, kind: int) -> Reply:
         if request.accept_encoding and takes_gzip(request.accept_encoding):
             kind |= _GZIP
-        body = rendered.gzip if kind & _GZIP else rendered.body
-        head: Any = rendered.starts.get(kind)
-        if head is None or live.heads.cors.by_origin:
+        reply = rendered.replies.get(kind)
+        if reply is None or live.heads.cors.by_origin:
+            body = rendered.gzip if kind & _GZIP else rendered.body
             headers = live.heads.playlist(
                 len(body), gzip=bool(kind & _GZIP), master=bool(kind & _MASTER), directives=bool(kind & _DIRECTIVES)
             )
             if live.heads.cors.by_origin:
-                head = start(200, headers + live.heads.cors.headers(request.origin or None))
-            else:
-                head = rendered.starts[kind] = start(200, headers)
-        await request.answer(head, body)
+                return Reply(200, headers + live.heads.cors.headers(request.origin or None), [body])
+            reply = rendered.replies[kind] = Reply(200, headers, [body])
+        return reply
 
     # The rest.
 
@@ -328,22 +297,22 @@ class Delivery:
         publishers = getattr(self._directory.application(vhost, app), "publishers", None)
         return getattr(publishers, "llhls", None)
 
-    async def _preflight(self, request: Request, live: Live | None, vhost: str | None, app: str) -> None:
+    def _preflight(self, request: Request, live: Live | None, vhost: str | None, app: str) -> Reply:
         request.live = live
         cors = self._cors(request, vhost, app)
         headers: Headers = [_ALLOW]
         if cors is not None:
             headers += cors.preflight(request.origin or None, request.asked_headers)
-        await request.answer(start(204, headers), b"")
+        return Reply(204, headers)
 
-    async def _refuse(self, request: Request, status: int, body: bytes, extra: Headers | None = None) -> None:
+    def _refuse(self, request: Request, status: int, body: bytes, extra: Headers | None = None) -> Reply:
         names = split_path(request.scope["path"])
         cors = self._cors(request, self._vhost(request.host), names[0] if names else "")
         more = (extra or []) + (cors.headers(request.origin or None) if cors is not None else [])
-        await request.answer(start(status, error(status, len(body), more)), body)
+        return Reply(status, error(status, len(body), more), [body])
 
 
-async def _until_there(request: Request, live: Live, window: TrackWindow, wanted: Directives, now: float) -> None:
+def _until_there(live: Live, window: TrackWindow, wanted: Directives, now: float) -> Awaiting[None]:
     """Blocking reload: until the segment, or the part, is in the playlist.
 
     Raises BadRequest when that is too far ahead to wait for, Unavailable when it does not come.
@@ -356,7 +325,7 @@ async def _until_there(request: Request, live: Live, window: TrackWindow, wanted
     deadline = now + BLOCKED_TOO_LONG * live.target_duration
     lot = live.lots[window.track.id]
     while True:
-        if not await request.park(lot, deadline):
+        if not (yield Wait(lot, deadline)):
             raise Unavailable("the stream did not go on in time")
         if live.gone or live.ended or _there(window, msn, part):
             return

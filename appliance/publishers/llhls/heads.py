@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from appliance.net.asgi import Headers, Message
+from appliance.net.asgi import Headers
 from appliance.net.origins import allowed_origin, depends_on_origin
 from appliance.settings.models import CacheControl, CrossDomains
 
@@ -14,10 +14,6 @@ _METHODS = b"GET, HEAD, OPTIONS"
 #: What is wrong now may be right in a second (draft appendix B).
 _SHORT = (b"cache-control", b"max-age=1")
 _OURS = {b"access-control-allow-credentials": b"true", b"access-control-allow-methods": _METHODS}
-
-
-def start(status: int, headers: Headers) -> Message:
-    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 class Cors:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from appliance.media.contracts import Playlist, Rendition
 from appliance.media.playlists import tracks_of_variant
 from appliance.media.track import Track
+from appliance.net.direct import Reply
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import codec_string
 from appliance.publishers.llhls.window import PARTS_LISTED, TrackWindow
@@ -28,14 +29,14 @@ _GZIP = 31
 
 
 class Rendered:
-    """One form of a playlist. ``starts`` caches what the delivery says before it."""
+    """One form of a playlist. ``replies`` are kept by the delivery."""
 
-    __slots__ = ("_gzip", "body", "starts", "version")
+    __slots__ = ("_gzip", "body", "replies", "version")
 
     def __init__(self, version: int, body: bytes) -> None:
         self.version = version
         self.body = body
-        self.starts: dict[int, object] = {}
+        self.replies: dict[int, Reply] = {}
         self._gzip: bytes | None = None
 
     @property

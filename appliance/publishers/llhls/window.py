@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from appliance.media.clock import NANOSECONDS
 from appliance.media.track import Track
+from appliance.net.direct import Reply
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import init_segment
 
@@ -42,20 +43,20 @@ class Boundary:
 class Init:
     """An init segment: one for each generation of the track."""
 
-    __slots__ = ("content_type", "head", "name", "payload", "track")
+    __slots__ = ("content_type", "name", "payload", "reply", "track")
 
     def __init__(self, name: str, payload: bytes, track: Track) -> None:
         self.name = name
         self.track = track
         self.payload = payload
         self.content_type = content_type(track)
-        self.head: object = None
+        self.reply: Reply | None = None
 
 
 class Part:
-    """One fragment, as it is sent. ``duration`` in seconds; ``head`` caches what the delivery says before it."""
+    """One fragment, as it is sent. ``duration`` in seconds; ``reply`` is kept by the delivery."""
 
-    __slots__ = ("content_type", "duration", "head", "independent", "line", "name", "payload")
+    __slots__ = ("content_type", "duration", "independent", "line", "name", "payload", "reply")
 
     def __init__(self, name: str, payload: bytes, duration: float, independent: bool, content_type: bytes) -> None:
         self.name = name
@@ -64,14 +65,15 @@ class Part:
         self.independent = independent
         self.content_type = content_type
         self.line = hls.part(duration, name, independent=independent)
-        self.head: object = None
+        self.reply: Reply | None = None
 
 
 class Segment:
     """A list of parts. ``begins`` and ``duration`` in seconds, ``begins`` on the playlist's own time line."""
 
-    __slots__ = ("begins", "boundary", "complete", "content_type", "duration", "gap", "head", "head_text", "init",
-                 "last_needed", "line", "name", "opening_text", "parts", "parts_text", "size", "tagged")  # fmt: skip
+    __slots__ = ("begins", "boundary", "complete", "content_type", "duration", "gap", "head_text", "init",
+                 "last_needed", "line", "name", "opening_text", "parts", "parts_text", "reply", "size",
+                 "tagged")  # fmt: skip
 
     def __init__(self, name: str, boundary: Boundary, init: Init, begins: float) -> None:
         self.name = name
@@ -91,7 +93,7 @@ class Segment:
         #: It stands behind an EXT-X-DISCONTINUITY.
         self.tagged = False
         self.content_type = init.content_type
-        self.head: object = None
+        self.reply: Reply | None = None
 
     @property
     def msn(self) -> int:

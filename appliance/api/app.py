@@ -9,9 +9,13 @@ from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
 from appliance.api.box.system import System
 from appliance.api.box.tokens import Tokens
+from appliance.api.box.watching import Watching
 from appliance.api.cors import CrossOrigin
 from appliance.api.management import ManagementApi
+from appliance.api.ome.applications import Applications
+from appliance.api.ome.output_profiles import OutputProfiles
 from appliance.api.ome.resources import Resources
+from appliance.api.ome.vhosts import Vhosts
 from appliance.api.routes import Route, RouteTable
 from appliance.api.status import status_app
 from appliance.api.view import EngineView
@@ -24,7 +28,14 @@ def make_fronts(engine: Engine) -> Fronts:
     """The management API (with the status page beside it), and the status page alone."""
     status = status_app(engine)
     token = TokenCheck(engine.token.matches, engine.named_tokens.find, Guessing(time.monotonic))
-    groups = (System(engine), Tokens(engine.named_tokens, engine.clock))
+    groups = (
+        Vhosts(engine),
+        Applications(engine),
+        OutputProfiles(engine),
+        System(engine),
+        Watching(engine),
+        Tokens(engine.named_tokens, engine.clock),
+    )
     api = management_api(engine, token, [route for group in groups for route in group.routes()])
     return Fronts(api=_beside(status, api), status=status)
 

@@ -61,7 +61,7 @@ Listener = Callable[[AlarmChange, OpenAlarm], None]
 class Alarms(MutableMapping[str, str]):
     """Open alarms by id, in the order in which they came; as a mapping, id to text.
 
-    ``alarms[id] = text`` opens one, or says that it is there still; ``del`` or ``pop`` closes it. For the loop's thread.
+    ``alarms[id] = text`` opens one, or says that it is there still; ``del`` or ``pop`` closes it. For one thread.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:

@@ -207,6 +207,10 @@ class Supervisor:
             self._admit(child)
         return child
 
+    def release(self, child: Child) -> None:
+        """Have a child stop for good, as ``stop`` does, without waiting for it."""
+        self._request_stop(child)
+
     async def stop(self, name: str) -> None:
         """Stop one child for good, within its ``stop_after`` (and a second more when it has to be forced). Raises
         KeyError when there is none."""

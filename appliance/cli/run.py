@@ -14,6 +14,7 @@ import trio
 from appliance.access.tokens import AccessToken
 from appliance.api.app import make_fronts
 from appliance.cli.banner import banner
+from appliance.engine.configuration import Configuration
 from appliance.engine.engine import Engine
 from appliance.errors import KilnError
 from appliance.logs import set_up_logging
@@ -44,7 +45,7 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     except OSError as error:
         reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise KilnError(f"the state folder {folder} can't be made: {reason}") from error
-    clean = trio.run(_serve, settings, loaded.raw, folder)
+    clean = trio.run(_serve, settings, loaded.raw, folder, None if config else DEFAULT_XML.parent)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.
         logging.shutdown()
@@ -61,15 +62,16 @@ def default_state() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "state") / "kiln"
 
 
-async def _serve(settings: models.Server, raw: Raw, state: Path) -> bool:
-    """Whether everything could be stopped."""
+async def _serve(settings: models.Server, raw: Raw, state: Path, seed_from: Path | None) -> bool:
+    """Whether everything could be stopped. ``seed_from``: as in ``Configuration.load``."""
     store = await Store.open(state / "kiln.sqlite")
     try:
         for warning in store.warnings:
             log.warning("%s", warning)
         api = settings.managers.api
         token = await AccessToken.load(state, os.environ, api.access_token if api else "", store=store)
-        engine = Engine(settings, raw, state=state, store=store, token=token)
+        configuration = await Configuration.load(store, settings, raw, seed_from=seed_from)
+        engine = Engine(settings, raw, state=state, store=store, token=token, configuration=configuration)
 
         async def ready() -> None:
             sys.stdout.write(banner(engine))

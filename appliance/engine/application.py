@@ -24,10 +24,7 @@ PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture"}
 
 
 class Application:
-    """``settings`` never change under a running application: a change makes a new one.
-
-    ``raw`` is the application as it was written, for echoing.
-    """
+    """``raw`` is the application as it was written, for echoing. It and ``settings`` change by ``change`` alone."""
 
     def __init__(
         self, vhost: models.VirtualHost, settings: models.Application, raw: Raw, services: Services
@@ -75,13 +72,33 @@ class Application:
                     return found
         return None
 
+    def change(self, settings: models.Application, raw: Raw) -> None:
+        """From now on these settings hold. What they leave as it was goes on without a gap: inputs whose provider has
+        not changed, outputs of profiles that have not, and publishers likewise."""
+        before, self.settings, self.raw = self.settings, settings, raw
+        for each in list(self.inputs.values()):
+            provider = PROVIDER_OF_KIND.get(each.source.kind, "")
+            # A capture is one of several; who holds it knows whether it is meant.
+            if provider not in ("", "capture") and (
+                getattr(before.providers, provider) != getattr(settings.providers, provider)
+            ):
+                each.cancel("the settings of its provider were changed")
+        live = [each.outputs for each in self.inputs.values() if each.outputs is not None]
+        for outputs in live:
+            outputs.drop_changed(settings)
+        for outputs in live:
+            outputs.take_up(settings)
+
     def close(self, reason: str) -> None:
         for each in list(self.inputs.values()):
             each.cancel(reason)
 
     def _make_outputs(self, source: InputStream) -> StreamSet:
-        taken = {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
-        return StreamSet(source, self.settings, self._services, taken, self._refused_publishers)
+        return StreamSet(source, self.settings, self._services, self._taken, self._refused_publishers)
+
+    def _taken(self) -> set[str]:
+        """The names of all live output streams."""
+        return {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
 
     def _forget(self, closed: InputStream, reason: str) -> None:
         if self.inputs.get(closed.name) is closed:

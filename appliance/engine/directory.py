@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from appliance.engine.application import Application
+from appliance.engine.configuration import VhostEntry
 from appliance.engine.hosts import first_match
 from appliance.engine.input_stream import InputStream
 from appliance.engine.services import Services
@@ -14,15 +15,27 @@ from appliance.errors import NotFound
 from appliance.media.contracts import Source
 from appliance.media.stream import Stream
 from appliance.settings import models
-from appliance.settings.schema import Raw
 
 
 class Directory:
     """Implements ``appliance.media.contracts.Directory`` over the virtual hosts in configuration order."""
 
-    def __init__(self, vhosts: Iterable[tuple[models.VirtualHost, Raw]], services: Services) -> None:
-        self.vhosts = {settings.name: VirtualHost(settings, raw, services) for settings, raw in vhosts}
+    def __init__(self, entries: Iterable[VhostEntry], services: Services) -> None:
+        self._services = services
+        self.vhosts = {entry.settings.name: VirtualHost(entry, services) for entry in entries}
         self._find_host = lru_cache(maxsize=1024)(self._match_host)
+
+    def add(self, entry: VhostEntry) -> VirtualHost:
+        """From now on there is this virtual host, the last one to be asked whether a host name is its own."""
+        made = self.vhosts[entry.settings.name] = VirtualHost(entry, self._services)
+        self._find_host.cache_clear()
+        return made
+
+    def remove(self, name: str, reason: str) -> None:
+        """All streams of the virtual host end, and it is gone."""
+        gone = self.vhosts.pop(name)
+        self._find_host.cache_clear()
+        gone.close(reason)
 
     def vhost_for_host(self, host: str) -> str | None:
         return self._find_host(host)

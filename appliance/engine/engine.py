@@ -8,14 +8,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import trio
 
 from appliance.access.named_tokens import NamedTokens
 from appliance.access.tokens import AccessToken
 from appliance.engine.alarms import Alarms
 from appliance.engine.certificates import Certificates
+from appliance.engine.commands import Commands
+from appliance.engine.configuration import Configuration
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
 from appliance.engine.directory import Directory
+from appliance.engine.editor import Editor
 from appliance.engine.ingest import Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.ports import Bound, Ports
@@ -41,11 +45,11 @@ LAG_SAMPLES_EVERY = 0.5
 
 class Engine:
     """``settings`` is the whole Server.xml, ``raw`` the same as written; ``state`` the folder with store, token, keys
-    and recordings."""
+    and recordings. ``configuration`` says which virtual hosts there are (None: those of Server.xml alone)."""
 
     def __init__(
         self, settings: models.Server, raw: Raw, *, state: Path, store: Store, token: AccessToken,
-        clock: Clock | None = None,
+        clock: Clock | None = None, configuration: Configuration | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.state = state
@@ -64,13 +68,19 @@ class Engine:
         self.certificates: Certificates | None = None
         self.delivery: Delivery | None = None
         self.publishers: list[Publisher] = []
+        self.configuration = configuration or Configuration.of_file(settings, raw)
+        self.alarms.update(self.configuration.alarms)
         self.directory = Directory(
-            zip(settings.virtual_hosts, raw.get("virtualHosts", ()), strict=True),
-            Services(self.clock, self.supervisor, self.pool, self.publishers),
+            self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers)
         )
-        for path, effect in without_effect(settings):
+        self.ingest: Ingest | None = None
+        self.commands = Commands(store)
+        self.editor = Editor(self)
+        for path, effect in without_effect(msgspec.structs.replace(settings, virtual_hosts=())):
             self.alarms[f"settings:{path}"] = f"not built in this version: {effect}"
             log.warning("not built in this version setting=%s effect=%r", path, effect)
+        for vhost in self.directory.vhosts.values():
+            self.editor.note_without_effect(vhost)
         self._stop = trio.Event()
 
     async def run(self, make_fronts: Callable[[Engine], Fronts], ready: Callable[[], Awaitable[None]]) -> None:
@@ -88,7 +98,7 @@ class Engine:
             self.delivery = Delivery(context)
             self.publishers.extend(self.delivery.publishers)
             fronts = make_fronts(self)
-            ingest = Ingest(self.settings, self.directory, context, self.ports, self.supervisor)
+            ingest = self.ingest = Ingest(self.settings, self.directory, context, self.ports, self.supervisor)
             async with self.supervisor:
                 self._add_core(notifier)
                 self._add_http_servers(fronts, self.delivery)
@@ -159,7 +169,8 @@ class Engine:
 
     def _read_certificates(self) -> Certificates:
         if self.certificates is None:
-            self.certificates = Certificates(self.settings, self.state / "tls")
+            hosts = [vhost.settings.host for vhost in self.directory.vhosts.values()]
+            self.certificates = Certificates(self.settings, self.state / "tls", hosts)
             for number, reason in enumerate(self.certificates.refused):
                 self.alarms[f"certificate:{number}"] = reason
         return self.certificates

@@ -53,15 +53,39 @@ class Ingest:
     def _add_capture(self) -> None:
         for vhost in self._directory.vhosts.values():
             for application in vhost.applications.values():
-                capture = application.settings.providers.capture
-                for stream in capture.streams if capture else ():
-                    self._supervisor.add(
-                        ChildSpec(
-                            name=f"capture:{application.label}/{stream.name}",
-                            start=partial(_capture, self._context, vhost.name, application.name, stream),
-                            order=ORDER,
-                        )
+                self.begin(vhost.name, None, application.settings)
+
+    # What an application captures by itself, when the application comes, changes or goes
+
+    async def end(self, vhost: str, before: models.Application, after: models.Application | None) -> None:
+        """Stop what ``before`` captures and ``after`` does not, or not in that way (None: the application goes)."""
+        kept = _captures(after)
+        for stream in _captures(before):
+            name = _capture_name(vhost, before.name, stream)
+            if stream not in kept and name in self._supervisor.children:
+                await self._supervisor.stop(name)
+
+    def begin(self, vhost: str, before: models.Application | None, after: models.Application) -> None:
+        """Start what ``after`` captures and ``before`` did not (None: the application is new)."""
+        known = _captures(before)
+        for stream in _captures(after):
+            if stream not in known:
+                self._supervisor.add(
+                    ChildSpec(
+                        name=_capture_name(vhost, after.name, stream),
+                        start=partial(_capture, self._context, vhost, after.name, stream),
+                        order=ORDER,
                     )
+                )
+
+
+def _captures(application: models.Application | None) -> tuple[models.CaptureStream, ...]:
+    capture = application.providers.capture if application else None
+    return capture.streams if capture else ()
+
+
+def _capture_name(vhost: str, app: str, stream: models.CaptureStream) -> str:
+    return f"capture:{vhost}/{app}/{stream.name}"
 
 
 async def _capture(

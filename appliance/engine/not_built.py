@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from appliance.settings import models
 
 NOT_ENFORCED = "not enforced in this version"
@@ -64,6 +66,12 @@ def _of_bind(bind: models.Bind) -> Iterator[tuple[str, str]]:
                 yield f"Server/Bind/{group}/{element}", "port not opened"
     if bind.providers.rtmp is not None and bind.providers.rtmp.tls_port is not None:
         yield "Server/Bind/Providers/RTMP/TLSPort", "RTMPS is off"
+
+
+def without_effect_in(vhost: models.VirtualHost, *applications: models.Application) -> Iterator[tuple[str, str]]:
+    """The same of one virtual host and these of its applications. Paths begin with ``VirtualHost <name>/``, and those
+    of an application go on with ``Application <name>/``."""
+    yield from _of_vhost(msgspec.structs.replace(vhost, applications=applications))
 
 
 def _of_vhost(vhost: models.VirtualHost) -> Iterator[tuple[str, str]]:

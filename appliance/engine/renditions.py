@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import count
 
 import msgspec
 
@@ -23,13 +24,20 @@ class RenditionTable:
     """``specs`` are the encodes to make. As the transcoder's sink it hands each result to the outputs that want it."""
 
     def __init__(self, source_url: str | None, hwaccel: models.HwAccel) -> None:
-        self.specs: list[RenditionSpec] = []
         self.faults = 0
         self.last_fault = ""
         self._hwaccel = hwaccel
         self._raw = sources.parse(source_url) if source_url is not None else None
         self._consumers: dict[int, list[tuple[Output, PlannedTrack]]] = {}
+        self._specs: dict[int, RenditionSpec] = {}
         self._known: dict[RenditionSpec, int] = {}
+        #: What the transcoder has announced, for outputs that come later.
+        self._tracks: dict[int, Track] = {}
+        self._numbers = count()
+
+    @property
+    def specs(self) -> list[RenditionSpec]:
+        return list(self._specs.values())
 
     def add(self, output: Output) -> None:
         """Take up what ``output`` wants encoded. Raises ConfigError when one of its encodes can't be made."""
@@ -38,16 +46,37 @@ class RenditionTable:
             anonymous = msgspec.structs.replace(spec.names_aside(), id=0)
             number = self._known.get(anonymous)
             if number is None:
-                number = self._known[anonymous] = len(self.specs)
-                self.specs.append(msgspec.structs.replace(spec, id=number))
+                number = self._known[anonymous] = next(self._numbers)
+                self._specs[number] = msgspec.structs.replace(spec, id=number)
             self._consumers.setdefault(number, []).append((output, planned))
 
+    def remove(self, output: Output) -> None:
+        """Forget what ``output`` wanted; encodes that nobody wants any more are no longer in ``specs``."""
+        for number, consumers in list(self._consumers.items()):
+            kept = [each for each in consumers if each[0] is not output]
+            if kept:
+                self._consumers[number] = kept
+                continue
+            del self._consumers[number], self._specs[number]
+            self._tracks.pop(number, None)
+            self._known = {spec: known for spec, known in self._known.items() if known != number}
+
+    def catch_up(self, output: Output) -> None:
+        """Tell ``output`` of the tracks that were announced before it came."""
+        for number, track in self._tracks.items():
+            for consumer, planned in self._consumers[number]:
+                if consumer is output:
+                    output.encoded_track(planned, track)
+
     def track(self, track: Track) -> None:
+        if track.id not in self._consumers:
+            return  # announced while it was given up
+        self._tracks[track.id] = track
         for output, planned in self._consumers[track.id]:
             output.encoded_track(planned, track)
 
     def packet(self, packet: Packet) -> None:
-        for output, planned in self._consumers[packet.track.id]:
+        for output, planned in self._consumers.get(packet.track.id, ()):
             output.encoded_packet(planned, packet)
 
     def fault(self, text: str) -> None:

@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 from appliance.engine.application import Application
+from appliance.engine.configuration import ApplicationEntry, VhostEntry
 from appliance.engine.services import Services
-from appliance.settings import models
-from appliance.settings.schema import Raw
+
+#: The application that is no application but the pattern of those made when a stream comes.
+TEMPLATE = "*"
 
 
 class VirtualHost:
-    """``raw`` is the virtual host as it was written, its applications included."""
+    """``settings``, and ``raw``, the same as it was written, are without applications.
 
-    def __init__(self, settings: models.VirtualHost, raw: Raw, services: Services) -> None:
-        self.name = settings.name
-        self.settings = settings
-        self.raw = raw
-        self.applications = {
-            application.name: Application(settings, application, written, services)
-            for application, written in zip(settings.applications, raw.get("applications", ()), strict=True)
-            if application.name != "*"
-        }
+    ``read_only``: it stands in Server.xml.
+    """
+
+    def __init__(self, entry: VhostEntry, services: Services) -> None:
+        self.name = entry.settings.name
+        self.settings = entry.settings
+        self.raw = entry.raw
+        self.read_only = entry.read_only
+        self.applications: dict[str, Application] = {}
+        self.template: ApplicationEntry | None = None
+        self._services = services
+        for application in entry.applications:
+            self.add(application)
 
     @property
     def host_names(self) -> tuple[str, ...]:
         return self.settings.host.names
+
+    def add(self, entry: ApplicationEntry) -> None:
+        """From now on there is this application."""
+        if entry.settings.name == TEMPLATE:
+            self.template = entry
+        else:
+            made = Application(self.settings, entry.settings, entry.raw, self._services)
+            self.applications[made.name] = made
+
+    def remove(self, name: str, reason: str) -> None:
+        """The application's streams end, and it is gone."""
+        if name == TEMPLATE:
+            self.template = None
+        else:
+            self.applications.pop(name).close(reason)
 
     def close(self, reason: str) -> None:
         for application in self.applications.values():

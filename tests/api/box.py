@@ -13,6 +13,7 @@ import httpx
 
 from appliance.access.tokens import AccessToken
 from appliance.api.app import make_fronts
+from appliance.engine.configuration import Configuration
 from appliance.engine.engine import Engine
 from appliance.media.clock import Clock
 from appliance.media.contracts import Input, Source
@@ -84,8 +85,11 @@ class Box:
 
 
 @asynccontextmanager
-async def open_box(state: Path, xml: Path | None = None) -> AsyncIterator[Box]:
-    """An engine over ``xml`` (the recorded Server.xml when None)."""
+async def open_box(state: Path, xml: Path | None = None, *, seed: bool = False) -> AsyncIterator[Box]:
+    """An engine over ``xml`` (the recorded Server.xml when None) and the store in ``state``.
+
+    ``seed``: as without ``--config``, its virtual hosts are given to the store.
+    """
     loaded = load_xml(xml or RECORDED / "Server.xml", environment={})
     store = await Store.open(state / "kiln.sqlite")
     try:
@@ -93,7 +97,12 @@ async def open_box(state: Path, xml: Path | None = None) -> AsyncIterator[Box]:
         token = await AccessToken.load(state, {}, api.access_token if api else "")
         time = FakeTime()
         clock = Clock(time.monotonic, time.wall)
-        yield Box(Engine(loaded.model, loaded.raw, state=state, store=store, token=token, clock=clock), time)
+        seed_from = (xml or RECORDED / "Server.xml").parent if seed else None
+        configuration = await Configuration.load(store, loaded.model, loaded.raw, seed_from=seed_from)
+        engine = Engine(
+            loaded.model, loaded.raw, state=state, store=store, token=token, clock=clock, configuration=configuration
+        )
+        yield Box(engine, time)
     finally:
         await store.close()
 

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from appliance.engine.configuration import ApplicationEntry, VhostEntry
 from appliance.engine.directory import Directory
 from appliance.engine.services import Services
 from appliance.errors import BadRequest, Forbidden, KilnError, NameTaken, NotFound
@@ -78,11 +79,11 @@ async def make_box(settings: models.Application, **vhost: object) -> AsyncIterat
     def pass_time(seconds: float) -> None:
         now[0] += round(seconds * 1e9)
 
-    host = models.VirtualHost(name="default", host=models.Host(names=("*",)), applications=(settings,), **vhost)  # type: ignore[arg-type]
+    host = models.VirtualHost(name="default", host=models.Host(names=("*",)), **vhost)  # type: ignore[arg-type]
     async with Supervisor("test") as supervisor:
         publisher = Recorder()
         services = Services(Clock(lambda: now[0], lambda: now[0]), supervisor, WorkerPool(0), [publisher])
-        directory = Directory([(host, {"applications": [{}]})], services)
+        directory = Directory([VhostEntry(host, {}, [ApplicationEntry(settings, {})])], services)
         yield Box(directory, supervisor, publisher, pass_time)
         directory.close("test over")
 

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from appliance.access.roles import Role
 from appliance.api.envelope import Answer, success
-from appliance.api.ome.lookup import find_application, find_input, find_vhost
+from appliance.api.ome.lookup import find_application, find_input
 from appliance.api.ome.stream_resource import stream_resource
 from appliance.api.request import Request
 from appliance.api.routes import Route
@@ -25,33 +25,11 @@ class Resources:
 
     def routes(self) -> Iterator[Route]:
         yield Route("GET", "/v1/version", self.version, Role.VIEWER)
-        yield Route("GET", "/v1/vhosts", self.vhosts, Role.VIEWER)
-        yield Route("GET", "/v1/vhosts/{v}", self.vhost, Role.VIEWER)
-        yield Route("GET", "/v1/vhosts/{v}/apps", self.applications, Role.VIEWER)
-        yield Route("GET", "/v1/vhosts/{v}/apps/{a}", self.application, Role.VIEWER)
-        yield Route("GET", "/v1/vhosts/{v}/apps/{a}:", self.application_settings, Role.VIEWER)
         yield Route("GET", "/v1/vhosts/{v}/apps/{a}/streams", self.streams, Role.VIEWER)
         yield Route("GET", "/v1/vhosts/{v}/apps/{a}/streams/{s}", self.stream, Role.VIEWER)
 
     async def version(self, request: Request) -> Answer:
         return success({"gitVersion": f"kiln-{VERSION}", "version": VERSION})
-
-    async def vhosts(self, request: Request) -> Answer:
-        return success(list(self._engine.directory.vhosts))
-
-    async def vhost(self, request: Request, vhost: str) -> Answer:
-        raw = find_vhost(self._engine, vhost).raw
-        return success({key: value for key, value in raw.items() if key != "applications"})
-
-    async def applications(self, request: Request, vhost: str) -> Answer:
-        return success(list(find_vhost(self._engine, vhost).applications))
-
-    async def application(self, request: Request, vhost: str, app: str) -> Answer:
-        return success({**find_application(self._engine, vhost, app).raw, "dynamic": False})
-
-    async def application_settings(self, request: Request, vhost: str, app: str) -> Answer:
-        """The settings alone."""
-        return success(find_application(self._engine, vhost, app).raw)
 
     async def streams(self, request: Request, vhost: str, app: str) -> Answer:
         inputs = find_application(self._engine, vhost, app).inputs

@@ -57,12 +57,13 @@ def media_head(
     return text
 
 
-def segment_head(*, discontinuity: bool, init_uri: str, program_date_time: str) -> str:
-    """What stands before a segment or its first part. ``init_uri`` "" where the one before still holds."""
+def segment_head(*, discontinuity: bool, init_uri: str, program_date_time: str, tags: str = "") -> str:
+    """What stands before a segment or its first part. ``init_uri`` "" where the one before still holds; ``tags`` are
+    whole lines that mark this place."""
     text = "#EXT-X-DISCONTINUITY\n" if discontinuity else ""
     if init_uri:
         text += f'#EXT-X-MAP:URI="{init_uri}"\n'
-    return f"{text}#EXT-X-PROGRAM-DATE-TIME:{program_date_time}\n"
+    return f"{text}#EXT-X-PROGRAM-DATE-TIME:{program_date_time}\n{tags}"
 
 
 def part(duration: float, uri: str, *, independent: bool) -> str:
@@ -83,6 +84,34 @@ def preload_hint(uri: str) -> str:
 
 def rendition_report(uri: str, last_msn: int, last_part: int) -> str:
     return f'#EXT-X-RENDITION-REPORT:URI="{uri}",LAST-MSN={last_msn},LAST-PART={last_part}\n'
+
+
+def cue_out(duration: float) -> str:
+    """A break begins; ``duration`` seconds, 0 when it is not known."""
+    return f"#EXT-X-CUE-OUT:DURATION={duration:.3f}\n" if duration else "#EXT-X-CUE-OUT\n"
+
+
+def cue_out_cont(elapsed: float, duration: float) -> str:
+    total = f",Duration={duration:.3f}" if duration else ""
+    return f"#EXT-X-CUE-OUT-CONT:ElapsedTime={elapsed:.3f}{total}\n"
+
+
+def cue_in() -> str:
+    return "#EXT-X-CUE-IN\n"
+
+
+def splice_out(name: str, start_date: str, planned: float, section: bytes) -> str:
+    """The date range that a splice out of the network opens (RFC 8216 4.3.2.7.1); ``planned`` seconds, 0: unknown."""
+    lasts = f",PLANNED-DURATION={planned:.3f}" if planned else ""
+    return f'#EXT-X-DATERANGE:ID="{name}",START-DATE="{start_date}"{lasts},SCTE35-OUT=0x{section.hex().upper()}\n'
+
+
+def splice_in(name: str, start_date: str, duration: float, section: bytes) -> str:
+    """The end of that date range, ``duration`` seconds after its start."""
+    return (
+        f'#EXT-X-DATERANGE:ID="{name}",START-DATE="{start_date}",DURATION={duration:.3f},'
+        f"SCTE35-IN=0x{section.hex().upper()}\n"
+    )
 
 
 ENDLIST = "#EXT-X-ENDLIST\n"

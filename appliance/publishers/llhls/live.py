@@ -13,6 +13,7 @@ from functools import partial
 import trio
 
 from appliance.media.contracts import OutputStream, Playlist
+from appliance.media.events import Conclusion, Event
 from appliance.media.packet import Packet
 from appliance.media.playlists import default_playlist, tracks_of_variant
 from appliance.media.track import Track
@@ -82,6 +83,7 @@ class Live:
             wall_offset=partial(wall.offset, output.stream.epoch),
             on_target=self._target_fixed,
             on_discontinuity=numbering.discontinuity,
+            on_event=self._happened,
         )
         self.by_playlist = {window.playlist_name: window for window in self.windows.values()}
         self.rendered = Playlists(self)
@@ -131,6 +133,8 @@ class Live:
         push = self.packager.push
         for packet in packets:
             push(packet)
+            if self.ended:
+                return
 
     def finish(self) -> None:
         """The source stopped: what it gave becomes whole segments. A new life may carry the playlists on."""
@@ -165,6 +169,11 @@ class Live:
         self._finished = True
         self.leave()
         self.files.clear()
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Conclusion):
+            log.info("concluded stream=%s", self.label)
+            self.end()
 
     def _target_fixed(self, seconds: int) -> None:
         self.target_duration = seconds

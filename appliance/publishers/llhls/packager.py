@@ -6,7 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
+from appliance.media.events import EVENT_TRACK, Event, EventPacket, Target, TimedMetadata
 from appliance.media.packet import Packet
+from appliance.publishers.llhls.markers import Markers
 from appliance.publishers.llhls.tracks import TrackPackager
 from appliance.publishers.llhls.window import Boundary
 
@@ -38,6 +40,9 @@ class Packager:
 
     ``segment_duration`` in seconds; ``number`` gives the next media sequence number; ``wall_offset`` the nanosecond
     since 1970 of timestamp zero, asked at each boundary; ``on_target`` is told the target duration (seconds), once.
+
+    Events come in the same order: timed metadata goes into the parts, cues and splices begin a segment at the next key
+    frame, ``on_event`` is told all others.
     """
 
     def __init__(
@@ -50,6 +55,7 @@ class Packager:
         wall_offset: Callable[[], int],
         on_target: Callable[[int], None],
         on_discontinuity: Callable[[], None],
+        on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.label = label
         self.tracks = {track.id: track for track in tracks}
@@ -62,6 +68,8 @@ class Packager:
         self._wall_offset = wall_offset
         self._on_target = on_target
         self._on_discontinuity = on_discontinuity
+        self._on_event = on_event
+        self._markers = Markers()
         self._discontinuities = 0
         self._preferred = self._leader = min(tracks, key=lambda track: not track.video)
         self._gop_start = 0
@@ -73,6 +81,8 @@ class Packager:
     def push(self, packet: Packet) -> None:
         track = self.tracks.get(packet.track.id)
         if track is None:
+            if packet.track is EVENT_TRACK and isinstance(packet, EventPacket):
+                self._happen(packet)
             return
         if packet.track is not track.track and not track.takes(packet.track):
             self._drop(track, "no codec configuration")
@@ -86,6 +96,16 @@ class Packager:
             self._take(track, packet, track.duration_of(packet, None))
         else:
             track.held = packet
+
+    def _happen(self, packet: EventPacket) -> None:
+        event = packet.event
+        if isinstance(event, TimedMetadata):
+            for track in self.tracks.values():
+                if packet.target is Target.EVENT or (packet.target is Target.VIDEO) == track.video:
+                    track.announce(packet)
+        else:
+            self._markers.add(packet)
+            self._on_event(event)
 
     def finish(self) -> None:
         """The stream is over: everything that was taken becomes whole segments."""
@@ -166,7 +186,7 @@ class Packager:
             self._cut(track, packet, discontinuity=True, independent=key)
         elif track.window.current is None:
             self._cut(track, packet, discontinuity=False, independent=key)
-        elif key and self._is_full(track, packet.dts, duration):
+        elif key and (self._is_full(track, packet.dts, duration) or self._markers.due(packet.pts / track.timescale)):
             self._cut(track, packet, discontinuity=False, independent=True)
         elif self._overruns(track, packet.dts, duration):
             self._long_gop()
@@ -269,10 +289,11 @@ class Packager:
             self._delay = packet.pts - packet.dts
         # Without a key frame the moment is where one would be shown: other frames are shown in another order.
         time = packet.dts + self._delay
+        number, wall_offset = self._number(), self._wall_offset()
+        tags = self._markers.at(time / packet.track.timescale, wall_offset, number)
         boundary = Boundary(
-            self._number(), time, packet.track.timescale, discontinuity, self._discontinuities, independent,
-            self._wall_offset(),
-        )  # fmt: skip
+            number, time, packet.track.timescale, discontinuity, self._discontinuities, independent, wall_offset, tags
+        )
         for other in self.tracks.values():
             if other is not track:
                 self._announce(other, boundary)

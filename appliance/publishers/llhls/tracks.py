@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from appliance.media.events import EventPacket
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, Track
-from appliance.protocols.fmp4 import KEY_SAMPLE, OTHER_SAMPLE, SUPPORTED_CODECS, fragment
+from appliance.protocols.fmp4 import KEY_SAMPLE, OTHER_SAMPLE, SUPPORTED_CODECS, fragment, id3_message
 from appliance.publishers.llhls.window import Boundary, TrackWindow
 
 #: Codecs whose samples say everything: there may be no configuration.
@@ -20,6 +21,8 @@ ROUNDED_TIMES = 0.002
 UNEVEN_FRAMES = 1.05
 #: Before the part target is known a sample is taken to last no longer than so many of the wished ones.
 LONGEST_FIRST_SAMPLE = 4
+#: Timed metadata that waits for its part.
+MOST_EVENTS = 256
 
 _TEMPORAL_DELIMITER = b"\x12\x00"
 
@@ -63,6 +66,8 @@ class TrackPackager:
         self._independent = False
         self._sequence = 0
         self._strips_delimiter = track.codec is Codec.AV1
+        self._events: deque[EventPacket] = deque(maxlen=MOST_EVENTS)
+        self._event_count = 0
 
     @property
     def due(self) -> float:
@@ -105,6 +110,10 @@ class TrackPackager:
                 self.holes += 1
             duration = longest
         return duration
+
+    def announce(self, packet: EventPacket) -> None:
+        """Timed metadata: it goes into the part of its time, or into the next one when that is gone or it is urgent."""
+        self._events.append(packet)
 
     def cut(self, boundary: Boundary, packet: Packet) -> None:
         """End the segment and begin that of ``boundary`` with ``packet``."""
@@ -199,11 +208,30 @@ class TrackPackager:
         if not self._target:
             self._fix_target(length)
         self._sequence += 1
-        payload = fragment(self._sequence, self._start + self.shift, self._run, self._payloads, video=self.video)
+        start = self._start + self.shift
+        events = self._messages() if self._events else b""
+        payload = fragment(self._sequence, start, self._run, self._payloads, video=self.video, events=events)
         self._run = []
         self._payloads = []
         self.closed_ticks += length
         self.window.add(payload, length / self.timescale, self._independent, ends=ends)
+
+    def _messages(self) -> bytes:
+        """Event messages of what belongs before the end of this part, none earlier than its start."""
+        scale, start, end = self.timescale, self._start, self._part_end
+        boxes = b""
+        later: list[EventPacket] = []
+        for packet in self._events:
+            time = packet.pts * scale // packet.track.timescale
+            if time >= end and not packet.urgent:
+                later.append(packet)
+                continue
+            self._event_count += 1
+            boxes += id3_message(
+                scale, min(max(time, start), end - 1) + self.shift, self._event_count, packet.payload
+            )
+        self._events = deque(later, maxlen=MOST_EVENTS)
+        return boxes
 
     def _fix_target(self, length: int) -> None:
         durations = self._run[:: 4 if self.video else 2]

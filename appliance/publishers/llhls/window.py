@@ -35,6 +35,8 @@ class Boundary:
     discontinuities: int
     independent: bool
     wall_offset: int
+    #: Lines of the playlist that mark this place: cues, splices.
+    tags: str = ""
 
     def seconds_until(self, later: Boundary) -> float:
         return max(0.0, later.time / later.timescale - self.time / self.timescale)
@@ -278,8 +280,10 @@ class TrackWindow:
         segment.tagged = tagged = boundary.discontinuity and previous is not None
         when = hls.date_time(wall)
         new_map = "" if init is previous else init.name
-        segment.head_text = hls.segment_head(discontinuity=tagged, init_uri=new_map, program_date_time=when)
-        segment.opening_text = hls.segment_head(discontinuity=tagged, init_uri=init.name, program_date_time=when)
+        segment.head_text, segment.opening_text = (
+            hls.segment_head(discontinuity=tagged, init_uri=uri, program_date_time=when, tags=boundary.tags)
+            for uri in (new_map, init.name)
+        )
         return segment
 
     def _measure(self, segment: Segment) -> None:

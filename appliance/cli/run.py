@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ log = logging.getLogger("kiln.run")
 STOP_WITHIN = 5.0
 #: Short, so that a thread that holds the interpreter gives it back to the loop soon (seconds).
 SWITCH_INTERVAL = 0.0005
+#: New objects between two searches for reference cycles: a thousand waiting players alone hold some ten thousand.
+GARBAGE_THRESHOLD = 20_000
 
 
 def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
@@ -45,6 +48,9 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     except OSError as error:
         reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise KilnError(f"the state folder {folder} can't be made: {reason}") from error
+    # What is there now stays: to look through it again and again would hold up the loop.
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
     clean = trio.run(_serve, settings, loaded.raw, folder, None if config else DEFAULT_XML.parent)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.

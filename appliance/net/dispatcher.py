@@ -101,18 +101,23 @@ class Dispatcher:
             nursery.start_soon(self._answer_requests)
 
     async def _answer_requests(self) -> None:
-        watched = self._watched
-        poll = self._poll
         while True:
-            await trio.lowlevel.wait_readable(poll.fileno())
+            await trio.lowlevel.wait_readable(self._poll.fileno())
             # Those who wait for the news come before those who already have it and want the bytes.
             turn_ends = self._take_turn()
-            for fd, _ in poll.poll(0, _BATCH):
-                connection = watched.get(fd)
-                if connection is not None:
-                    connection.on_readable()
-                    if time.perf_counter() >= turn_ends:
-                        break
+            while self._answer_batch(turn_ends):
+                pass
+
+    def _answer_batch(self, turn_ends: float) -> bool:
+        """Let connections that have bytes answer; whether there may be more, and time for them."""
+        events = self._poll.poll(0, _BATCH)
+        for fd, _ in events:
+            connection = self._watched.get(fd)
+            if connection is not None:
+                connection.on_readable()
+                if time.perf_counter() >= turn_ends:
+                    return False
+        return bool(events)
 
     async def _answer_released(self) -> None:
         while True:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from appliance.errors import BadRequest
 from appliance.protocols.hls import query_value
 
 _LONGEST_NUMBER = 18
+#: Players that wait for the same part ask with the same words: so many queries are known, of so many bytes.
+_QUERIES_KNOWN = 1024
+_LONGEST_KNOWN = 128
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Directives:
     """The query of a playlist request (wire catalogue 4.3). ``msn`` and ``part`` -1 where not given.
 
@@ -33,28 +37,37 @@ class Directives:
 
 def parse_directives(query: bytes, *, legacy: bool = False, rewind: bool = True) -> Directives:
     """Raises BadRequest when a delivery directive is not a number, or a part is asked for without its segment."""
-    found = Directives(legacy=legacy, rewind=rewind)
-    if not query:
-        return found
+    if len(query) <= _LONGEST_KNOWN:
+        return _known_directives(query, legacy, rewind)
+    return _read_directives(query, legacy, rewind)
+
+
+def _read_directives(query: bytes, legacy: bool, rewind: bool) -> Directives:
+    msn = part = -1
+    skip = False
+    session = stream_key = ""
     for pair in query.split(b"&"):
         key, _, value = pair.partition(b"=")
         if key == b"_HLS_msn":
-            found.msn = _number(value, "_HLS_msn")
+            msn = _number(value, "_HLS_msn")
         elif key == b"_HLS_part":
-            found.part = _number(value, "_HLS_part")
+            part = _number(value, "_HLS_part")
         elif key == b"_HLS_skip":
-            found.skip = value == b"YES" or value == b"v2"
+            skip = value == b"YES" or value == b"v2"
         elif key == b"_HLS_legacy":
-            found.legacy = value.upper() == b"YES"
+            legacy = value.upper() == b"YES"
         elif key == b"_HLS_rewind":
-            found.rewind = value.upper() == b"YES"
+            rewind = value.upper() == b"YES"
         elif key == b"session":
-            found.session = value.decode("latin-1")
+            session = value.decode("latin-1")
         elif key == b"stream_key":
-            found.stream_key = unquote_to_bytes(value).decode("utf-8", "replace")
-    if found.part >= 0 and found.msn < 0:
+            stream_key = unquote_to_bytes(value).decode("utf-8", "replace")
+    if part >= 0 and msn < 0:
         raise BadRequest("_HLS_part needs _HLS_msn")
-    return found
+    return Directives(msn, part, skip, legacy, rewind, session, stream_key)
+
+
+_known_directives = lru_cache(_QUERIES_KNOWN)(_read_directives)
 
 
 def child_query(given: Directives, *, legacy: bool, rewind: bool) -> str:

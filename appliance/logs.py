@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
+from itertools import islice
 from typing import TextIO
 
 _NAMES = (
@@ -22,6 +25,13 @@ _USER_INFO = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 MASK = "***"
 
+#: Bounds of the lines that are kept in memory.
+RING_LINES = 5000
+RING_SIZE = 1024 * 1024
+LONGEST_LINE = 8192
+_STREAM = re.compile(r"\bstream=(\S+)")
+_NO_LOCK: nullcontext[None] = nullcontext()
+
 
 def redact(text: str) -> str:
     """``text`` with the values of keys, tokens, pass phrases, Authorization headers and URL passwords as ``***``."""
@@ -31,13 +41,22 @@ def redact(text: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """``time=2026-01-02T03:04:05.678Z level=warning logger=kiln.rtmp <message>``, secrets masked, tracebacks too."""
+    """``time=2026-01-02T03:04:05.678Z level=warning logger=kiln.rtmp <message>``, secrets masked, tracebacks too.
+
+    A record is formatted once, whoever asks for it.
+    """
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:
         seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         return f"{seconds}.{int(record.msecs):03d}Z"
 
     def format(self, record: logging.LogRecord) -> str:
+        known: str | None = record.__dict__.get("kiln_line")
+        if known is None:
+            known = record.__dict__["kiln_line"] = self._made(record)
+        return known
+
+    def _made(self, record: logging.LogRecord) -> str:
         head = f"time={self.formatTime(record)} level={record.levelname.lower()} logger={record.name}"
         line = f"{head} {record.getMessage()}"
         if record.exc_info and record.exc_info[0] is not None:
@@ -47,9 +66,76 @@ class LineFormatter(logging.Formatter):
         return redact(line)
 
 
+class LogLine:
+    """``number`` counts lines from 1, ``time`` is seconds since 1970, ``text`` the line without time, level and logger;
+    ``stream`` what it is about ("" when it names none). ``event`` is for whoever sends it to many: made once."""
+
+    __slots__ = ("event", "level", "logger", "number", "stream", "text", "time")
+
+    def __init__(self, number: int, record: logging.LogRecord, line: str) -> None:
+        self.number = number
+        self.time = record.created
+        self.level = record.levelno
+        self.logger = record.name
+        self.text = line.split(" ", 3)[3][:LONGEST_LINE] if line.count(" ") > 2 else ""
+        named = _STREAM.search(self.text)
+        self.stream = named[1] if named else ""
+        self.event = b""
+
+    @property
+    def line(self) -> str:
+        """As it was logged."""
+        seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(self.time))
+        level = logging.getLevelName(self.level).lower()
+        return f"time={seconds}.{int(self.time % 1 * 1000):03d}Z level={level} logger={self.logger} {self.text}"
+
+
+class LogRing(logging.Handler):
+    """The last lines, at most RING_LINES and RING_SIZE characters. Threads may log; the loop's reads.
+
+    ``on_line`` is called after each line, from whatever thread logs it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(LineFormatter())
+        self.on_line: Callable[[], None] | None = None
+        self.last = 0
+        self._lines: deque[LogLine] = deque()
+        self._size = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Called with the handler's lock held."""
+        entry = LogLine(self.last + 1, record, self.format(record))
+        self._lines.append(entry)
+        self._size += len(entry.text)
+        while len(self._lines) > RING_LINES or self._size > RING_SIZE:
+            self._size -= len(self._lines.popleft().text)
+        self.last = entry.number
+        if self.on_line is not None:
+            self.on_line()
+
+    def after(self, number: int, most: int = RING_LINES) -> list[LogLine]:
+        """At most ``most`` lines after that number, oldest first."""
+        with self.lock or _NO_LOCK:
+            known = len(self._lines)
+            skipped = max(0, number - (self.last - known))
+            return list(islice(self._lines, skipped, min(known, skipped + most)))
+
+    def clear(self) -> None:
+        """Forget all lines; their numbers go on."""
+        with self.lock or _NO_LOCK:
+            self._lines.clear()
+            self._size = 0
+
+
+#: What the process has said of late.
+RING = LogRing()
+
+
 def set_up_logging(level: int | str = logging.INFO, stream: TextIO | None = None) -> logging.Handler:
-    """Send all loggers as redacted key=value lines to ``stream`` (standard error by default). A second call replaces
-    the first. Raises ValueError for a level that is not one."""
+    """Send all loggers as redacted key=value lines to ``stream`` (standard error by default) and to RING. A second call
+    replaces the first. Raises ValueError for a level that is not one."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(LineFormatter())
     root = logging.getLogger()
@@ -57,6 +143,7 @@ def set_up_logging(level: int | str = logging.INFO, stream: TextIO | None = None
     for old in [each for each in root.handlers if isinstance(each.formatter, LineFormatter)]:
         root.removeHandler(old)
     root.addHandler(handler)
+    root.addHandler(RING)
     for chatty in ("httpx", "httpcore", "h2", "hpack"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     return handler

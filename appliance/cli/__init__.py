@@ -1,4 +1,4 @@
-"""The ``kiln`` command: ``kiln run | check | doctor | version``."""
+"""The ``kiln`` command: ``kiln run | check | doctor | api | version``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--state", type=Path, metavar="DIR", help="the folder whose free space counts")
     doctor.set_defaults(command=_doctor)
 
+    api = commands.add_parser("api", help="ask the API of a running box")
+    api.add_argument("method", metavar="METHOD", help="GET, POST, PATCH, DELETE …")
+    api.add_argument("path", metavar="PATH", help="such as /v1/vhosts")
+    api.add_argument("--data", metavar="JSON", help="the body; - reads it from standard input")
+    api.add_argument("--url", default="", help="such as http://box:8081 (default: $KILN_URL, else the local socket)")
+    api.add_argument("--token", default="", help="the access token or a named one (default: $KILN_ACCESS_TOKEN)")
+    api.add_argument("--state", type=Path, metavar="DIR", help="the state folder whose socket is used without a URL")
+    api.add_argument("--insecure", action="store_true", help="take any certificate of an https URL")
+    api.set_defaults(command=_api)
+
     version = commands.add_parser("version", help="the version")
     version.set_defaults(command=_version)
     return parser
@@ -65,6 +75,15 @@ def _doctor(options: argparse.Namespace) -> int:
     from appliance.cli.doctor import doctor
 
     return doctor(options.state)
+
+
+def _api(options: argparse.Namespace) -> int:
+    from appliance.cli.api import api
+
+    return api(
+        options.method, options.path, data=options.data, url=options.url, token=options.token, state=options.state,
+        insecure=options.insecure,
+    )  # fmt: skip
 
 
 def _version(options: argparse.Namespace) -> int:

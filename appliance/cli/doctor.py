@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from appliance.cli.run import default_state
+from appliance.cli.state_folder import default_state
 from appliance.transcoder.probe import EncoderReport, probe_encoders
 from appliance.version import VERSION
 from hw.cameras import list_cameras

@@ -15,6 +15,7 @@ import trio
 from appliance.access.tokens import AccessToken
 from appliance.api.app import make_fronts
 from appliance.cli.banner import banner
+from appliance.cli.state_folder import default_state
 from appliance.engine.configuration import Configuration
 from appliance.engine.engine import Engine
 from appliance.errors import KilnError
@@ -57,15 +58,6 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
         logging.shutdown()
         os._exit(0)
     return 0
-
-
-def default_state() -> Path:
-    """``$KILN_STATE``, else ``kiln`` below ``$XDG_STATE_HOME`` or ``~/.local/state``."""
-    chosen = os.environ.get("KILN_STATE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_STATE_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "state") / "kiln"
 
 
 async def _serve(settings: models.Server, raw: Raw, state: Path, seed_from: Path | None) -> bool:

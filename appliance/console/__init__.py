@@ -1,0 +1,1 @@
+"""The console on the device: a pure client of the API."""

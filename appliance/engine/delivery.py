@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from appliance.engine.ports import Ports
 from appliance.media.contracts import Context, Progress, Publisher
+from appliance.media.tasks import TaskChanged, TaskRunner
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 from appliance.net.direct import WithDirect
 from appliance.net.http_server import HttpServer
@@ -31,10 +33,12 @@ class Fronts:
 
 
 class Delivery:
-    """Every publisher, made once. ``publishers`` are those that get each output stream."""
+    """Every publisher, made once. ``publishers`` are those that get each output stream, ``runners`` those that carry
+    out tasks, by kind (``record``, ``push``, ``dump``): they tell ``changed`` of what is worth keeping."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, changed: TaskChanged) -> None:
         self.llhls = LlhlsPublisher(context)
+        self.runners: dict[str, TaskRunner[Any]] = {}
 
     @property
     def publishers(self) -> Sequence[Publisher]:

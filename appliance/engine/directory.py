@@ -12,7 +12,7 @@ from appliance.engine.input_stream import InputStream
 from appliance.engine.services import Services
 from appliance.engine.virtual_host import VirtualHost
 from appliance.errors import NotFound
-from appliance.media.contracts import Source
+from appliance.media.contracts import OutputStream, Source
 from appliance.media.stream import Stream
 from appliance.settings import models
 
@@ -61,6 +61,15 @@ class Directory:
         application = self.find_application(vhost, app)
         found = application.output(name) if application else None
         return found.output.stream if found and found.output else None
+
+    def source_of(self, output: OutputStream) -> str:
+        """The name of the input stream that ``output`` is made of, "" when it is over."""
+        application = self.find_application(output.vhost, output.app)
+        for each in application.inputs.values() if application else ():
+            made = each.outputs.by_name.get(output.name) if each.outputs is not None else None
+            if made is not None and made.output is output:
+                return each.name
+        return ""
 
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         application = self.find_application(vhost, app)

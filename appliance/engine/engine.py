@@ -7,6 +7,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import trio
@@ -23,10 +24,16 @@ from appliance.engine.editor import Editor
 from appliance.engine.ingest import Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.ports import Bound, Ports
+from appliance.engine.pulls import Pulls
 from appliance.engine.services import Services
+from appliance.engine.statistics import Statistics
+from appliance.engine.tasks.board import KEEPER_ORDER, TaskBoard
+from appliance.engine.tasks.kinds import KINDS
+from appliance.engine.tasks.publisher import TaskPublisher
 from appliance.errors import WorkerFault
 from appliance.media.clock import Clock
-from appliance.media.contracts import Context, Publisher
+from appliance.media.contracts import Context, Publisher, PullSource
+from appliance.media.tasks import TaskRunner
 from appliance.net.asgi import ASGIApp
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
@@ -68,11 +75,19 @@ class Engine:
         self.certificates: Certificates | None = None
         self.delivery: Delivery | None = None
         self.publishers: list[Publisher] = []
+        self.runners: dict[str, TaskRunner[Any]] = {}
+        self.pull_sources: list[PullSource] = []
         self.configuration = configuration or Configuration.of_file(settings, raw)
         self.alarms.update(self.configuration.alarms)
         self.directory = Directory(
             self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers)
         )
+        self.tasks = TaskBoard(store, self.clock, self.supervisor, self.runners, self.alarms)
+        self.statistics = Statistics(self.clock, self.directory, self.tasks, self.publishers)
+        self.pulls = Pulls(
+            self.pull_sources, self.directory, store, self.supervisor, self.clock, in_use=self.statistics.in_use,
+            alarms=self.alarms,
+        )  # fmt: skip
         self.ingest: Ingest | None = None
         self.commands = Commands(store)
         self.editor = Editor(self)
@@ -95,14 +110,19 @@ class Engine:
                 directory=self.directory, clock=self.clock, nursery=nursery, reserve=self.store.reserve,
                 environment=os.environ, media_root=self.media_root,
             )  # fmt: skip
-            self.delivery = Delivery(context)
+            self.delivery = Delivery(context, self.tasks.changed)
+            self.runners.update(self.delivery.runners)
             self.publishers.extend(self.delivery.publishers)
+            self.publishers.extend(TaskPublisher(kind, self.tasks, self.directory.source_of) for kind in KINDS)
+            await self.tasks.restore()
             fronts = make_fronts(self)
             ingest = self.ingest = Ingest(self.settings, self.directory, context, self.ports, self.supervisor)
             async with self.supervisor:
                 self._add_core(notifier)
                 self._add_http_servers(fronts, self.delivery)
                 ingest.add_all()
+                self.pull_sources.extend(ingest.pull_sources)
+                await self.pulls.restore()
                 await self.ports.all_attempted()
                 await ready()
                 notifier.ready("on the air")
@@ -138,6 +158,9 @@ class Engine:
     def _add_core(self, notifier: Notifier) -> None:
         add = self.supervisor.add
         add(ChildSpec(name="worker-pool", start=self.pool.run, order=5))
+        add(ChildSpec(name="tasks", start=self.tasks.run, order=KEEPER_ORDER))
+        add(ChildSpec(name="pulls", start=self.pulls.run, order=KEEPER_ORDER))
+        add(ChildSpec(name="statistics", start=self.statistics.run, order=5))
         add(ChildSpec(name="loop-lag", start=self.lag.run, order=0))
         add(ChildSpec(name="watchdog", start=Watchdog(notifier, self.lag, self._trouble).run, order=0))
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from appliance.engine.directory import Directory
 from appliance.engine.ports import Ports
-from appliance.media.contracts import Context, Progress
+from appliance.media.contracts import Context, Progress, PullSource
 from appliance.net.listener import Listener
 from appliance.providers.capture import CaptureProvider
 from appliance.providers.rtmp import RtmpProvider
@@ -28,6 +28,8 @@ class Ingest:
         self._context = context
         self._ports = ports
         self._supervisor = supervisor
+        #: What streams can be pulled with (``appliance.engine.pulls``).
+        self.pull_sources: list[PullSource] = []
 
     def add_all(self) -> None:
         self._add_rtmp()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from appliance.media.clock import Clock
 from appliance.media.stream import Stream
 from appliance.media.track import Track
+from appliance.media.traffic import Traffic
 
 if TYPE_CHECKING:
     import trio
@@ -126,6 +127,7 @@ class OutputStream:
 
     ``stream`` is the hub with the output's tracks, ``application`` the application's settings
     (``appliance.settings.models.Application``), ``playlists`` those of the output profile in order, resolved.
+    Publishers tell ``traffic`` what they have sent, once a response.
     """
 
     vhost: str
@@ -135,6 +137,7 @@ class OutputStream:
     application: object
     playlists: list[Playlist]
     source: Source
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def label(self) -> str:

@@ -32,7 +32,8 @@ class Reader:
 
     Each round gives every packet that has come since the last one (never an empty list). When the ring is full
     the reader loses what is before the newest key frame of the reference track in it, or, when there is none or little
-    would be won, everything up to the next one; ``dropped`` counts what it lost and ``lapses`` how often that happened.
+    would be won, everything up to the next one; ``dropped`` counts what it lost and ``lapses`` how often that happened;
+    ``taken`` what it read, ``peak`` the most that waited for one round.
     The iteration ends when the stream is closed and the ring is empty.
 
     ``wake_at``: a time of the stream in seconds. Packets decoded before it gather without waking the task; a video key
@@ -42,7 +43,7 @@ class Reader:
 
     __slots__ = (
         "_closed", "_logged_at", "_others", "_parked", "_ring", "_ring_bytes", "_skipping", "_stream", "dropped",
-        "lapses", "max_bytes", "max_packets", "name", "wake_at",
+        "lapses", "max_bytes", "max_packets", "name", "peak", "taken", "wake_at",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, name: str, max_packets: int, max_bytes: int) -> None:
@@ -51,6 +52,8 @@ class Reader:
         self.max_bytes = max_bytes
         self.dropped = 0
         self.lapses = 0
+        self.taken = 0
+        self.peak = 0
         self.wake_at = 0.0
         self._stream = stream
         self._ring: deque[Packet] = deque()
@@ -169,6 +172,10 @@ class Reader:
         packets = list(self._ring)
         self._ring.clear()
         self._ring_bytes = 0
+        count = len(packets)
+        self.taken += count
+        if count > self.peak:
+            self.peak = count
         return packets
 
     async def _park(self) -> None:

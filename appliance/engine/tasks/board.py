@@ -83,13 +83,9 @@ class TaskBoard:
         entry = self._entries[kind.name].get(key)
         return None if entry is None or entry.leaving else entry
 
-    def active(self, vhost: str, app: str, stream: str) -> int:
-        """How many tasks are being carried out on an output stream."""
-        asked = (vhost, app, stream)
-        return sum(
-            entry.child is not None and (entry.task.vhost, entry.task.app, entry.task.stream) == asked
-            for entry in self.all()
-        )
+    def running(self, output: OutputStream) -> list[Task]:
+        """Those that are being carried out on ``output``."""
+        return [entry.task for entry in self.all() if entry.output is output and entry.child is not None]
 
     def require(self, kind: Kind) -> TaskRunner[Any]:
         """Raises NotBuilt."""

@@ -62,14 +62,14 @@ class Box:
     async def visit(self, method: str, path: str, headers: dict[str, str] | None = None) -> httpx.Response:
         return await request(self.status, method, path, headers or {})
 
-    def open(self, app: str, name: str) -> tuple[Input, Track, Track]:
+    def open(self, app: str, name: str, vhost: str = "default") -> tuple[Input, Track, Track]:
         """An RTMP input with H.264 and AAC on the air."""
         source = Source("Rtmp", "TCP://127.0.0.1:53650", "127.0.0.1")
         video = Track(id=0, media=MediaType.VIDEO, codec=Codec.H264, timescale=90_000, width=640, height=360,
                       frame_rate=30.0, bitrate=588_000, variant="Video")  # fmt: skip
         audio = Track(id=1, media=MediaType.AUDIO, codec=Codec.AAC, timescale=48_000, sample_rate=48_000, channels=2,
                       bitrate=93_000, variant="Audio")  # fmt: skip
-        opened = self.engine.directory.open_input("default", app, name, source)
+        opened = self.engine.directory.open_input(vhost, app, name, source)
         opened.prepare([video, audio])
         return opened, video, audio
 

@@ -20,7 +20,7 @@ log = logging.getLogger("kiln.application")
 SILENT_NS = 3_000_000_000
 
 #: Which provider setting lets a source kind in.
-PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture"}
+PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture", "Srt": "srt", "Mpegts": "mpegts"}
 
 
 class Application:
@@ -42,8 +42,8 @@ class Application:
     def label(self) -> str:
         return f"{self.vhost}/{self.name}"
 
-    def open_input(self, name: str, source: Source, *, replace: bool = False) -> InputStream:
-        """See ``contracts.Directory.open_input``."""
+    def check_input(self, name: str, source: Source, *, replace: bool = False) -> InputStream | None:
+        """See ``contracts.Directory.check_input``. The stream that has the name and would give way."""
         check_name("stream", name)
         provider = PROVIDER_OF_KIND.get(source.kind, "")
         if provider and getattr(self.settings.providers, provider) is None:
@@ -55,6 +55,12 @@ class Application:
             silent = self._services.clock.monotonic() - present.last_packet > SILENT_NS
             if not (replace or silent):
                 raise NameTaken(f"stream {self.label}/{name} is on already, from {present.source.url}")
+        return present
+
+    def open_input(self, name: str, source: Source, *, replace: bool = False) -> InputStream:
+        """See ``contracts.Directory.open_input``."""
+        present = self.check_input(name, source, replace=replace)
+        if present is not None:
             present.cancel("replaced by another source" if replace else "silent, and another source came")
         opened = InputStream(
             self.vhost, self.name, name, source, clock=self._services.clock,

@@ -51,6 +51,12 @@ class Directory:
         found = self.find_application(vhost, app)
         return found.settings if found else None
 
+    def check_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> None:
+        application = self.find_application(vhost, app)
+        if application is None:
+            raise NotFound(f"there is no application {vhost}/{app}")
+        application.check_input(name, source, replace=replace)
+
     def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> InputStream:
         application = self.find_application(vhost, app)
         if application is None:

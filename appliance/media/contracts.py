@@ -5,7 +5,7 @@ Provider: where a stream comes from. Publisher: where it goes. Both meet the eng
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,8 +14,12 @@ from appliance.media.clock import Clock
 from appliance.media.stream import Stream
 from appliance.media.track import Track
 from appliance.media.traffic import Traffic
+from appliance.media.url import Url
 
 if TYPE_CHECKING:
+    import ssl
+
+    import httpx
     import trio
 
 
@@ -72,6 +76,9 @@ class Directory(Protocol):
         Raises NotFound (no such application), Forbidden (its provider is off), BadRequest (name outside the grammar)
         and NameTaken (in use, and neither ``replace`` nor silent for 3 s).
         """
+
+    def check_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> None:
+        """Raise what ``open_input`` would raise now, and change nothing. May be called from another thread."""
 
     def output(self, vhost: str, app: str, name: str) -> Stream | None:
         """The live output stream of that name."""
@@ -177,6 +184,33 @@ class PullSource(Protocol):
         """
 
 
+class Egress(Protocol):
+    """The one way out for URLs from outside (``appliance/net/egress``): it reaches nothing but addresses that were
+    checked. Raises BadRequest for what may not be reached, Unavailable for what can't be. Times in seconds."""
+
+    def check_url(self, text: str, schemes: Collection[str]) -> Url:
+        """``text`` taken apart; ``schemes`` in lower case. Looks nothing up."""
+
+    async def resolve(
+        self, host: str, port: int, *, multicast: bool = False, timeout: float = 5.0
+    ) -> list[tuple[str, int]]:
+        """Addresses that were checked, at least one: connect to one of these and to no name."""
+
+    async def open_tcp(
+        self, host: str, port: int, timeout: float = 5.0, *, send_buffer: int = 0
+    ) -> trio.SocketStream: ...
+
+    async def open_tls(
+        self, host: str, port: int, timeout: float = 5.0, *, send_buffer: int = 0,
+        context: ssl.SSLContext | None = None,
+    ) -> trio.SSLStream[trio.SocketStream]: ...  # fmt: skip
+
+    def http_client(
+        self, *, timeout: float = 5.0, redirects: bool = False, verify: ssl.SSLContext | bool = True
+    ) -> httpx.AsyncClient:
+        """Close it when done."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a provider or publisher is handed by the engine. ``media_root`` is the only folder that paths from outside
@@ -187,5 +221,6 @@ class Context:
     nursery: trio.Nursery
     #: Numbers that survive a restart: ``await reserve(key, count)`` is the first of ``count`` never given before.
     reserve: Callable[[str, int], Awaitable[int]]
+    egress: Egress
     environment: Mapping[str, str] = field(default_factory=dict)
     media_root: Path = Path("media")

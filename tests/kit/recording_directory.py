@@ -15,6 +15,7 @@ from appliance.media.clock import Clock
 from appliance.media.contracts import Context, Source
 from appliance.media.stream import Stream
 from appliance.media.track import Track
+from appliance.net.egress import Egress
 from appliance.settings.models import Application
 from appliance.settings.models.providers import Providers, RtmpProvider
 
@@ -121,15 +122,18 @@ class RecordingDirectory:
     def application(self, vhost: str, app: str) -> object | None:
         return self.applications.get((vhost, app))
 
-    def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> RecordedInput:
+    def check_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> None:
         if (vhost, app) not in self.applications:
             raise NotFound(f"there is no application {vhost}/{app}")
         if not _NAME.fullmatch(name):
             raise BadRequest(f"{name!r} is no name for a stream")
+        if (vhost, app, name) in self.live and not replace:
+            raise NameTaken(f"{vhost}/{app}/{name} is live")
+
+    def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> RecordedInput:
+        self.check_input(vhost, app, name, source, replace=replace)
         existing = self.live.get((vhost, app, name))
         if existing is not None:
-            if not replace:
-                raise NameTaken(f"{vhost}/{app}/{name} is live")
             existing.cancel("replaced")
         opened = RecordedInput(f"{vhost}/{app}/{name}", source, self)
         self.live[vhost, app, name] = opened
@@ -168,5 +172,5 @@ async def provider_context(directory: RecordingDirectory) -> AsyncIterator[Conte
         raise AssertionError("no numbers are reserved here")
 
     async with trio.open_nursery() as nursery:
-        yield Context(directory=directory, clock=Clock(), nursery=nursery, reserve=reserve)
+        yield Context(directory=directory, clock=Clock(), nursery=nursery, reserve=reserve, egress=Egress(["127.0.0.0/8"]))
         nursery.cancel_scope.cancel()

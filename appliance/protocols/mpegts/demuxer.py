@@ -123,6 +123,11 @@ class Demuxer:
         return bool(self._streams) and all(stream.track is not None for stream in self._streams.values())
 
     @property
+    def has_video(self) -> set[int]:
+        """Track ids of the pictures in the program, known or not."""
+        return {stream.video.track_id for stream in self._streams.values() if stream.video}
+
+    @property
     def skipped(self) -> int:
         """Frames and bytes of sound that could not be read."""
         readers = (stream.video or stream.audio for stream in self._streams.values())

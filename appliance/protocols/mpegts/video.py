@@ -64,7 +64,7 @@ class VideoReader:
         """``codec`` is ``h264`` or ``h265``."""
         self.track: Track | None = None
         self.skipped = 0
-        self._id = track_id
+        self.track_id = track_id
         self._codec = _H264 if codec == "h264" else _H265
         self._sets: list[bytes] = []
         self._started = False
@@ -135,7 +135,7 @@ class VideoReader:
             config = self._codec.updated(track.codec_config, sets)
             if config is track.codec_config:
                 return
-        made = self._codec.track(self._id, config)
+        made = self._codec.track(self.track_id, config)
         self.track = msgspec.structs.replace(made, generation=self._generation)
         self._generation += 1
 

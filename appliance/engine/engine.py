@@ -35,6 +35,7 @@ from appliance.media.clock import Clock
 from appliance.media.contracts import Context, Publisher, PullSource
 from appliance.media.tasks import TaskRunner
 from appliance.net.asgi import ASGIApp
+from appliance.net.egress import Egress
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
 from appliance.notify import LoopLag, Notifier, Watchdog
@@ -67,6 +68,8 @@ class Engine:
         #: The only folder that paths from outside lead into.
         self.media_root = Path(os.environ.get("KILN_MEDIA_ROOT") or settings.modules.media_root or state / "media")
         self.alarms = Alarms(self.clock)
+        #: The only way out for URLs from outside.
+        self.egress = Egress.configured(settings.modules.egress.allow, os.environ, self.alarms)
         self.ports = Ports(self.alarms)
         self.started_wall = self.clock.wall()
         self.supervisor = Supervisor("kiln", on_alarm=self._note_alarm)
@@ -108,7 +111,7 @@ class Engine:
         async with trio.open_nursery() as nursery:
             context = Context(
                 directory=self.directory, clock=self.clock, nursery=nursery, reserve=self.store.reserve,
-                environment=os.environ, media_root=self.media_root,
+                environment=os.environ, media_root=self.media_root, egress=self.egress,
             )  # fmt: skip
             self.delivery = Delivery(context, self.tasks.changed)
             self.runners.update(self.delivery.runners)

@@ -49,8 +49,6 @@ def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
         yield "Server/Modules/DynamicAppRemoval", "no application is removed"
     if server.modules.media_root:
         yield "Server/Modules/MediaRoot", "the API takes no paths"
-    if server.modules.egress.allow:
-        yield "Server/Modules/Egress", "the API takes no URLs"
     yield from _of_bind(server.bind)
     for vhost in server.virtual_hosts:
         yield from _of_vhost(vhost)

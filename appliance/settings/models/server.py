@@ -29,7 +29,8 @@ class Recovery(SwitchOff, frozen=True, kw_only=True):
 
 
 class Egress(Node, frozen=True, kw_only=True):
-    """Kiln's own: networks (``10.0.0.0/8``) that URLs from the API may reach although they are private."""
+    """Kiln's own: networks (``127.0.0.0/8``) that URLs from the API may reach although they are the box itself
+    or link-local."""
 
     allow: Annotated[tuple[str, ...], Listed("Allow", json="allow")] = ()
 

@@ -16,6 +16,7 @@ from appliance.media.contracts import Context, Input, OutputStream, Playlist, So
 from appliance.media.packet import Packet
 from appliance.media.stream import Stream
 from appliance.media.track import Codec, MediaType, Track
+from appliance.net.egress import Egress
 from appliance.publishers.llhls.live import Live
 from appliance.publishers.llhls.publisher import LlhlsPublisher
 from appliance.settings.models import Application, CrossDomains, LLHlsPublisher, Publishers
@@ -187,7 +188,7 @@ async def station(**llhls: object) -> AsyncIterator[Station]:
     numbers = Numbers()
     async with trio.open_nursery() as nursery:
         directory = FakeDirectory(application)
-        context = Context(directory, wall.clock(), nursery, numbers.reserve)
+        context = Context(directory, wall.clock(), nursery, numbers.reserve, Egress())
         publisher = LlhlsPublisher(context)
         transport = httpx.ASGITransport(app=publisher.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://box/app/cam/", timeout=None) as client:

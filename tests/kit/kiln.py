@@ -195,6 +195,18 @@ class KilnProcess:
         with _opener.open(request, timeout=timeout) as answer:
             return json.load(answer).get("response")
 
+    def call(self, method: str, path: str, body: Any = None, *, timeout: float = 10) -> tuple[int, Any]:
+        """Status and JSON of the answer, whatever the status is."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Authorization": AUTHORIZATION}
+        request = urllib.request.Request(self.api_url + path, data=data, headers=headers, method=method)
+        try:
+            with _opener.open(request, timeout=timeout) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, json.load(error)
+
     def streams(self, app: str = "app") -> list[str]:
         found = self.api(f"/v1/vhosts/default/apps/{app}/streams")
         return list(found)

@@ -92,7 +92,10 @@ PATTERN = ("pattern", "pattern://?size=640x360&fps=30")
 
 @dataclass(frozen=True)
 class ServerXml:
-    """Ports and applications of one engine; ``certificate`` is (certificate, key) for the TLS port of LL-HLS."""
+    """Ports and applications of one engine; ``certificate`` is (certificate, key) for the TLS port of LL-HLS.
+
+    Without ``applications`` there is no virtual host: they are made over the API then.
+    """
 
     applications: tuple[Application, ...] = (Application(captures=(PATTERN,)),)
     ports: Ports = field(default_factory=Ports.free)
@@ -105,6 +108,15 @@ class ServerXml:
         if self.certificate:
             cert, key = self.certificate
             keys = f"<TLS><CertPath>{escape(str(cert))}</CertPath><KeyPath>{escape(str(key))}</KeyPath></TLS>"
+        vhosts = f"""  <VirtualHosts>
+    <VirtualHost>
+      <Name>default</Name>
+      <Host><Names><Name>*</Name></Names>{keys}</Host>
+      <Applications>{"".join(application.xml() for application in self.applications)}
+      </Applications>
+    </VirtualHost>
+  </VirtualHosts>
+""" if self.applications else ""
         return f"""<?xml version="1.0" encoding="UTF-8"?>
 <Server version="8">
   <Name>Kiln</Name>
@@ -118,15 +130,7 @@ class ServerXml:
   <Managers>
     <Host><Names><Name>*</Name></Names></Host>
   </Managers>
-  <VirtualHosts>
-    <VirtualHost>
-      <Name>default</Name>
-      <Host><Names><Name>*</Name></Names>{keys}</Host>
-      <Applications>{"".join(application.xml() for application in self.applications)}
-      </Applications>
-    </VirtualHost>
-  </VirtualHosts>
-</Server>
+{vhosts}</Server>
 """
 
     def write(self, path: Path) -> Path:

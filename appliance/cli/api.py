@@ -24,8 +24,8 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def api(
     method: str, path: str, *, data: str | None, url: str, token: str, state: Path | None, insecure: bool
 ) -> int:
-    """Print the answer. The exit status is 0 for a good one, 1 where the request is refused (4xx), 2 where the box can't
-    (5xx), and for wrong usage.
+    """Print the answer. The exit status is 0 for a good one, 1 where the request is refused (4xx), 2 where the box
+    can't (5xx) and for wrong usage.
 
     ``data`` ``-`` is standard input. Raises KilnError when nothing answers.
     """

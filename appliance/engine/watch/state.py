@@ -57,9 +57,7 @@ class State:
     ``tasks`` lists what is on the task board.
     """
 
-    def __init__(
-        self, engine: Engine, machine: Machine, tasks: Callable[[], Iterable[TaskOnBoard]] = tuple[TaskOnBoard]
-    ) -> None:
+    def __init__(self, engine: Engine, machine: Machine, tasks: Callable[[], Iterable[TaskOnBoard]]) -> None:
         self._engine = engine
         self._machine = machine
         self._tasks = tasks

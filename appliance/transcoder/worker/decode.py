@@ -102,6 +102,14 @@ class TrackDecoder:
         self._refused = 0
         return frames
 
+    def flush(self) -> list[VideoFrame] | list[AudioFrame]:
+        """What the decoder still holds; nothing can be decoded after it."""
+        try:
+            return self._context.decode(None)
+        except (FFmpegError, ValueError):
+            self.errors += 1
+            return []
+
     def lapse(self) -> None:
         """Packets are missing from here on: what follows is useless up to a key frame."""
         self._waiting_key = self.track.is_video

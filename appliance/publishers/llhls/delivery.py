@@ -7,30 +7,25 @@ Sources: wire catalogue 4.1 to 4.5; draft-pantos-hls-rfc8216bis 6.2.5 (blocking 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from typing import TypeVar
 
 import trio
 
 from appliance.errors import BadRequest, KilnError, NotFound, Unavailable
 from appliance.media.contracts import Context
-from appliance.net.asgi import Headers, Receive, Scope, Send
-from appliance.net.direct import Answering, Reply, Wait, answer_by_asgi
-from appliance.net.hosts import host_name
-from appliance.publishers.llhls.heads import Cors, error
+from appliance.net.asgi import Scope
+from appliance.net.direct import Answering, Reply, Wait
+from appliance.publishers import front
+from appliance.publishers.front import Awaiting, split_path
 from appliance.publishers.llhls.live import Live
-from appliance.publishers.llhls.on_air import OnAir
-from appliance.publishers.llhls.playlists import Rendered
 from appliance.publishers.llhls.request import (
     Directives,
     child_query,
     parse_directives,
-    split_path,
     stream_key_query,
-    takes_gzip,
 )
 from appliance.publishers.llhls.window import Init, Part, Segment, TrackWindow
-from appliance.settings.models import LLHlsPublisher as Settings
+from appliance.publishers.on_air import OnAir
+from appliance.publishers.rendered import DIRECTIVES, MASTER, Rendered
 
 #: Seconds that a request is held for the first playlist of a stream.
 START_HOLD = 15.0
@@ -38,85 +33,51 @@ START_HOLD = 15.0
 ARRIVAL_HOLD = 5.0
 #: Target durations after which a blocked request is given up (draft 6.2.5.2).
 BLOCKED_TOO_LONG = 3
-#: A virtual host found for a host name is asked again after so many seconds.
-HOSTS_KNOWN = 1.0
-MOST_HOSTS = 1024
 
-T = TypeVar("T")
-#: Something that has to be waited for.
-Awaiting = Generator[Wait, bool, T]
-
-_ALLOW = (b"allow", b"GET, HEAD, OPTIONS")
-#: Variants of a playlist's head.
-_GZIP = 1
-_DIRECTIVES = 2
-_MASTER = 4
-
-
-def claims(path: str) -> bool:
-    """Whether a request path names something of LL-HLS (wire catalogue 4.1)."""
+def claims(path: str, query: bytes = b"") -> bool:
+    """Whether a request names something of LL-HLS (wire catalogue 4.1)."""
     name = path.rpartition("/")[2]
     if name.endswith(".m3u8"):
-        return not name.startswith("ts:") and not name.endswith("_hls.m3u8")
+        return not name.startswith("ts:") and not name.endswith("_hls.m3u8") and b"format=ts" not in query.split(b"&")
     return name.endswith(("_llhls.m4s", "_llhls.vtt"))
 
 
-class Request:
+class Request(front.Request):
     """One request, as far as it is read."""
 
-    __slots__ = ("accept_encoding", "asked_headers", "host", "live", "origin", "patience", "scope", "user_agent")
+    __slots__ = ("_live", "patience")
 
     def __init__(self, scope: Scope) -> None:
-        self.scope = scope
-        self.live: Live | None = None
+        super().__init__(scope)
+        self._live: Live | None = None
         #: Until when it waits for a first playlist, through all lives that have none; 0.0 before it does.
         self.patience = 0.0
-        self.host = self.origin = self.accept_encoding = self.asked_headers = self.user_agent = b""
-        for name, value in scope["headers"]:
-            if name == b"host":
-                self.host = value
-            elif name == b"accept-encoding":
-                self.accept_encoding = value
-            elif name == b"origin":
-                self.origin = value
-            elif name == b"user-agent":
-                self.user_agent = value
-            elif name == b"access-control-request-headers":
-                self.asked_headers = value
 
-    @property
-    def player(self) -> object:
-        """Address and player: who it is that has no session."""
-        client = self.scope.get("client")
-        return (client[0] if client else "", self.user_agent)
+    def of(self, live: Live) -> None:
+        """It is ``live`` that answers."""
+        self._live = live
+        self.cors = live.heads.cors
 
 
-class Delivery:
+class Delivery(front.Front):
     """Answers for every stream in ``on_air``: called as an ASGI application, or by ``direct``."""
 
-    def __init__(self, context: Context, on_air: OnAir) -> None:
-        self._directory = context.directory
-        self._on_air = on_air
-        self._hosts: dict[bytes, str | None] = {}
-        self._hosts_until = 0.0
+    publisher = "llhls"
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-            return
-        await answer_by_asgi(self._answering(scope), scope, send)
+    def __init__(self, context: Context, on_air: OnAir[Live]) -> None:
+        super().__init__(context)
+        self._on_air = on_air
 
     def direct(self, scope: Scope) -> Answering | None:
         """See ``net.direct``: for the paths that it claims."""
-        return self._answering(scope) if claims(scope["path"]) else None
+        return self.answering(scope) if claims(scope["path"], scope["query_string"]) else None
 
-    def _answering(self, scope: Scope) -> Answering:
+    def answering(self, scope: Scope) -> Answering:
         request = Request(scope)
         try:
             return (yield from self._answer(request))
         except KilnError as fault:
-            return self._refuse(request, fault.status, f"{fault}\n".encode())
+            return self._fault(request, fault)
 
     def _answer(self, request: Request) -> Answering:
         scope = request.scope
@@ -128,18 +89,21 @@ class Delivery:
         live = None if vhost is None else self._on_air.find(vhost, app, stream)
         method = scope["method"]
         if method == "OPTIONS":
-            return self._preflight(request, live, vhost, app)
-        if live is None or (file.endswith(".m4s") and file not in live.files):
+            if live is not None:
+                request.of(live)
+            return self._preflight(request, vhost, app)
+        media = file.endswith((".m4s", ".vtt"))
+        if live is None or (media and file not in live.files):
             earlier = None if vhost is None else self._on_air.file(vhost, app, stream, file)
             if earlier is not None and method in ("GET", "HEAD"):
-                request.live = earlier[0]
+                request.of(earlier[0])
                 return self._media(request, *earlier)
         if live is None:
             live = yield from self._arriving(vhost, app, stream)
-        request.live = live
+        request.of(live)
         if method != "GET" and method != "HEAD":
-            return self._refuse(request, 405, b"GET, HEAD and OPTIONS are answered here\n", [_ALLOW])
-        if file.endswith(".m4s"):
+            return self._not_allowed(request)
+        if media:
             found = live.files.get(file)
             if found is None:
                 found = yield from self._hinted(live, file)
@@ -217,7 +181,7 @@ class Delivery:
         skip = directives.skip and not live.ended
         query = stream_key_query(directives) if directives.stream_key else ""
         rendered = live.rendered.media(window, skip=skip, legacy=directives.legacy, query=query)
-        return self._playlist(request, live, rendered, _DIRECTIVES if directives.blocking else 0)
+        return _playlist(request, live, rendered, DIRECTIVES if directives.blocking else 0)
 
     def _succeed(self, request: Request, gone: Live, file: str, session: str) -> Answering:
         live = yield from self._successor(request, gone)
@@ -230,7 +194,7 @@ class Delivery:
             if gone.interrupted:
                 raise Unavailable("the box is stopping, or the stream is made anew")
             live = yield from self._arriving(output.vhost, output.app, output.name)
-        request.live = live
+        request.of(live)
         return live
 
     def _master(self, request: Request, live: Live, name: str, session: str) -> Answering:
@@ -244,7 +208,7 @@ class Delivery:
         rendered = live.rendered.master(name, query=query, session=session if session.isalnum() else "")
         if rendered is None:
             raise NotFound("nothing of this playlist can be played")
-        return self._playlist(request, live, rendered, _MASTER)
+        return _playlist(request, live, rendered, MASTER)
 
     def _until_ready(self, request: Request, live: Live) -> Awaiting[bool]:
         """True once playlists can be answered, False when another life has to do that."""
@@ -258,58 +222,9 @@ class Delivery:
                 raise Unavailable("the stream has given no media yet")
         return True
 
-    def _playlist(self, request: Request, live: Live, rendered: Rendered, kind: int) -> Reply:
-        if request.accept_encoding and takes_gzip(request.accept_encoding):
-            kind |= _GZIP
-        reply = rendered.replies.get(kind)
-        if reply is None or live.heads.cors.by_origin:
-            body = rendered.gzip if kind & _GZIP else rendered.body
-            headers = live.heads.playlist(
-                len(body), gzip=bool(kind & _GZIP), master=bool(kind & _MASTER), directives=bool(kind & _DIRECTIVES)
-            )
-            if live.heads.cors.by_origin:
-                return Reply(200, headers + live.heads.cors.headers(request.origin or None), [body])
-            reply = rendered.replies[kind] = Reply(200, headers, [body])
-        return reply
 
-    # The rest.
-
-    def _vhost(self, host: bytes) -> str | None:
-        now = trio.current_time()
-        hosts = self._hosts
-        if now >= self._hosts_until or len(hosts) > MOST_HOSTS:
-            hosts.clear()
-            self._hosts_until = now + HOSTS_KNOWN
-        if host in hosts:
-            return hosts[host]
-        vhost = hosts[host] = self._directory.vhost_for_host(host_name(host))
-        return vhost
-
-    def _cors(self, request: Request, vhost: str | None, app: str) -> Cors | None:
-        """What the application says, also for streams that it doesn't have."""
-        if request.live is not None:
-            return request.live.heads.cors
-        settings = None if vhost is None else self._settings(vhost, app)
-        return None if settings is None else Cors(settings.cross_domains)
-
-    def _settings(self, vhost: str, app: str) -> Settings | None:
-        """Those of the application; None when it has no LL-HLS."""
-        publishers = getattr(self._directory.application(vhost, app), "publishers", None)
-        return getattr(publishers, "llhls", None)
-
-    def _preflight(self, request: Request, live: Live | None, vhost: str | None, app: str) -> Reply:
-        request.live = live
-        cors = self._cors(request, vhost, app)
-        headers: Headers = [_ALLOW]
-        if cors is not None:
-            headers += cors.preflight(request.origin or None, request.asked_headers)
-        return Reply(204, headers)
-
-    def _refuse(self, request: Request, status: int, body: bytes, extra: Headers | None = None) -> Reply:
-        names = split_path(request.scope["path"])
-        cors = self._cors(request, self._vhost(request.host), names[0] if names else "")
-        more = (extra or []) + (cors.headers(request.origin or None) if cors is not None else [])
-        return Reply(status, error(status, len(body), more), [body])
+def _playlist(request: Request, live: Live, rendered: Rendered, kind: int) -> Reply:
+    return rendered.reply(live.heads, kind, request.accept_encoding, request.origin)
 
 
 def _until_there(live: Live, window: TrackWindow, wanted: Directives, now: float) -> Awaiting[None]:

@@ -19,14 +19,14 @@ from appliance.media.playlists import default_playlist, tracks_of_variant
 from appliance.media.track import Track
 from appliance.net.parking import ParkingLot
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
-from appliance.publishers.llhls.heads import Cors, Heads
-from appliance.publishers.llhls.numbering import Numbering
+from appliance.publishers.heads import Cors, Heads
 from appliance.publishers.llhls.packager import Packager
 from appliance.publishers.llhls.playlists import Playlists
 from appliance.publishers.llhls.tracks import TrackPackager
 from appliance.publishers.llhls.viewers import Viewers
-from appliance.publishers.llhls.wall_time import WallTime
 from appliance.publishers.llhls.window import TrackWindow
+from appliance.publishers.numbering import Numbering
+from appliance.publishers.wall_time import WallTime
 from appliance.settings.models import LLHlsPublisher as Settings
 
 log = logging.getLogger("kiln.llhls")

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 from appliance.media.events import EVENT_TRACK, Event, EventPacket, Target, TimedMetadata
 from appliance.media.packet import Packet
-from appliance.publishers.llhls.markers import Markers
 from appliance.publishers.llhls.tracks import TrackPackager
 from appliance.publishers.llhls.window import Boundary
+from appliance.publishers.markers import Markers
 
 log = logging.getLogger("kiln.llhls")
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING
 
 from appliance.media.contracts import Playlist, Rendition
 from appliance.media.playlists import tracks_of_variant
 from appliance.media.track import Track
-from appliance.net.direct import Reply
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import codec_string
 from appliance.publishers.llhls.window import PARTS_LISTED, TrackWindow
+from appliance.publishers.rendered import Rendered
 
 if TYPE_CHECKING:
     from appliance.publishers.llhls.live import Live
@@ -25,27 +24,6 @@ MOST_FORMS = 32
 _BANDWIDTH_UNKNOWN = 1_000_000
 #: What was measured so far may be exceeded a little.
 _PEAK_RESERVE = 1.1
-_GZIP = 31
-
-
-class Rendered:
-    """One form of a playlist. ``replies`` are kept by the delivery."""
-
-    __slots__ = ("_gzip", "body", "replies", "version")
-
-    def __init__(self, version: int, body: bytes) -> None:
-        self.version = version
-        self.body = body
-        self.replies: dict[int, Reply] = {}
-        self._gzip: bytes | None = None
-
-    @property
-    def gzip(self) -> bytes:
-        """The same, compressed: at the first request that takes it."""
-        if self._gzip is None:
-            compressor = zlib.compressobj(5, zlib.DEFLATED, _GZIP)
-            self._gzip = compressor.compress(self.body) + compressor.flush()
-        return self._gzip
 
 
 class Playlists:

@@ -13,9 +13,9 @@ from appliance.media.track import Track
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
 from appliance.publishers.llhls.delivery import Delivery
 from appliance.publishers.llhls.live import Live, playlists_of, used_tracks
-from appliance.publishers.llhls.numbering import Numbering
-from appliance.publishers.llhls.on_air import OnAir
-from appliance.publishers.llhls.wall_time import WallTime
+from appliance.publishers.numbering import Numbering
+from appliance.publishers.on_air import OnAir
+from appliance.publishers.wall_time import WallTime
 from appliance.settings.models import LLHlsPublisher as Settings
 
 log = logging.getLogger("kiln.llhls")
@@ -34,7 +34,7 @@ class LlhlsPublisher:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._on_air = OnAir()
+        self._on_air: OnAir[Live] = OnAir()
         self.app = Delivery(context, self._on_air)
 
     def accepts(self, tracks: Sequence[Track]) -> bool:
@@ -106,7 +106,7 @@ class LlhlsPublisher:
             return self._context.clock.wall() // max(1, int(settings.segment_duration * 1e9))
 
         first = by_time() if settings.server_time_based_segment_numbering else None
-        return Numbering(self._context.reserve, output.label, fallback=by_time, first=first)
+        return Numbering(self._context.reserve, f"llhls/{output.label}", fallback=by_time, first=first)
 
 
 def _window(live: Live) -> float:

@@ -90,30 +90,3 @@ def _number(value: bytes, name: str) -> int:
     if not value.isdigit() or len(value) > _LONGEST_NUMBER:
         raise BadRequest(f"{name} is not a number")
     return int(value)
-
-
-def split_path(path: str) -> tuple[str, str, str, str] | None:
-    """``/app/stream/[~session/]file`` as app, stream, session ("" for none) and file; None for any other form."""
-    pieces = path.split("/")
-    if len(pieces) == 4 and pieces[3]:
-        return pieces[1], pieces[2], "", pieces[3]
-    if len(pieces) == 5 and pieces[3][:1] == "~" and pieces[4]:
-        return pieces[1], pieces[2], pieces[3][1:], pieces[4]
-    return None
-
-
-def takes_gzip(accept: bytes) -> bool:
-    """Whether an Accept-Encoding allows gzip: by name or by ``*``, and not with weight zero."""
-    if accept == b"gzip" or accept.startswith((b"gzip,", b"gzip, ")):
-        return True
-    anything = False
-    for item in accept.lower().split(b","):
-        coding, _, weight = item.partition(b";")
-        coding = coding.strip()
-        if coding not in (b"gzip", b"*", b"x-gzip"):
-            continue
-        refused = weight.replace(b" ", b"").rstrip(b"0.") in (b"q=",)
-        if coding != b"*":
-            return not refused
-        anything = not refused
-    return anything

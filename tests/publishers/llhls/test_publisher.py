@@ -6,8 +6,8 @@ import trio.testing
 
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, MediaType, Track
-from appliance.publishers.llhls.numbering import BLOCK, Numbering
 from appliance.publishers.llhls.publisher import SUCCESSION_GRACE
+from appliance.publishers.numbering import BLOCK, Numbering
 from appliance.settings.models import DRM, DVR, DefaultQueryString, Query
 from tests.conformance.llhls.playlist import parse_media
 from tests.publishers.llhls.kit import AVCC, Feed, Station, audio_track, play, station, video_track

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import BadRequest
+from appliance.publishers.front import split_path
 from appliance.publishers.llhls.delivery import claims
-from appliance.publishers.llhls.request import parse_directives, split_path, takes_gzip
+from appliance.publishers.llhls.request import parse_directives
+from appliance.publishers.rendered import takes_gzip
 
 
 @given(st.binary(max_size=100))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
+from appliance.media.contracts import OutputStream
 from appliance.net.parking import ParkingLot
-from appliance.publishers.llhls.live import Live
-from appliance.publishers.llhls.numbering import Numbering
-from appliance.publishers.llhls.wall_time import WallTime
+from appliance.publishers.numbering import Numbering
+from appliance.publishers.wall_time import WallTime
 
 #: Names whose numbers and dates go on in memory; of older ones only the store knows.
 MOST_NAMES = 4096
@@ -15,6 +16,25 @@ MOST_NAMES = 4096
 MOST_EARLIER = 8
 
 Name = tuple[str, str, str]
+
+
+class Life(Protocol):
+    """One life of an output stream as one publisher has it on the air."""
+
+    output: OutputStream
+    numbering: Numbering
+    wall: WallTime
+    #: Everything that can be fetched, by name.
+    files: dict[str, object]
+
+    def leave(self) -> None:
+        """Another life takes its place; the files stay."""
+
+    def abandon(self) -> None:
+        """Nothing of it can be fetched any more."""
+
+
+L = TypeVar("L", bound=Life)
 
 
 @dataclass(slots=True)
@@ -25,7 +45,7 @@ class Continuity:
     wall: WallTime
 
 
-class OnAir:
+class OnAir(Generic[L]):
     """The live streams by virtual host, application and output stream name; a new life takes the place of the old.
 
     What viewers of the old life know of can be fetched until ``remove``. ``arrivals`` is released whenever a stream
@@ -34,14 +54,14 @@ class OnAir:
 
     def __init__(self) -> None:
         self.arrivals = ParkingLot()
-        self._lives: dict[Name, Live] = {}
-        self._earlier: dict[Name, list[Live]] = {}
+        self._lives: dict[Name, L] = {}
+        self._earlier: dict[Name, list[L]] = {}
         self._continuities: dict[Name, Continuity] = {}
 
-    def find(self, vhost: str, app: str, name: str) -> Live | None:
+    def find(self, vhost: str, app: str, name: str) -> L | None:
         return self._lives.get((vhost, app, name))
 
-    def file(self, vhost: str, app: str, name: str, file: str) -> tuple[Live, object] | None:
+    def file(self, vhost: str, app: str, name: str, file: str) -> tuple[L, object] | None:
         """A file of an earlier life, with that life."""
         for live in self._earlier.get((vhost, app, name), ()):
             found = live.files.get(file)
@@ -60,7 +80,7 @@ class OnAir:
                 earlier.pop(0).files.clear()
         return self._continuities.get(name)
 
-    def put(self, live: Live) -> None:
+    def put(self, live: L) -> None:
         """``yield_name`` first."""
         name = live.output.vhost, live.output.app, live.output.name
         self._lives[name] = live
@@ -70,7 +90,7 @@ class OnAir:
         self._continuities[name] = Continuity(live.numbering, live.wall)
         self.arrivals.release_all()
 
-    def remove(self, live: Live) -> None:
+    def remove(self, live: L) -> None:
         """Nothing of ``live`` can be fetched any more."""
         name = live.output.vhost, live.output.app, live.output.name
         if self._lives.get(name) is live:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-log = logging.getLogger("kiln.llhls")
+log = logging.getLogger("kiln.numbering")
 
 #: So many media sequence numbers are reserved at once, and the next when half of them are used.
 BLOCK = 256
@@ -21,6 +21,8 @@ class Numbering:
     """Numbers for one life of one stream. ``await start()`` first, then ``run`` in a task: it reserves ahead.
 
     ``follow`` before ``start`` takes over what an earlier life in the same process has left of its reservation.
+
+    ``label`` is what the store knows them by: ``publisher/vhost/app/stream``.
 
     ``first`` overrides the reserved start (numbering by the server's time). A reservation that fails never stops the
     stream: it is logged and tried again. Numbers that the clock gave (``first``, or ``fallback`` while the store is
@@ -57,9 +59,9 @@ class Numbering:
             return
         try:
             with trio.fail_after(SLOWEST_STORE):
-                self._next = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+                self._next = await self._reserve(f"{self._label}/msn", BLOCK)
                 self._reserved_to = self._next + BLOCK
-                self.discontinuities = await self._reserve(f"llhls/{self._label}/discontinuity", 1)
+                self.discontinuities = await self._reserve(f"{self._label}/discontinuity", 1)
         except Exception as fault:
             # The store is down: a number from the clock is above every earlier one.
             self._next = self._fallback()
@@ -102,13 +104,13 @@ class Numbering:
 
     async def _reserve_ahead(self) -> None:
         while self._reserved_to - self._next < BLOCK // 2:
-            first = await self._reserve(f"llhls/{self._label}/msn", BLOCK)
+            first = await self._reserve(f"{self._label}/msn", BLOCK)
             unknown = self._reserved_to - first
             if unknown > 0:
                 # Numbers from the clock were used that the store has not heard of: one step, however many.
-                await self._reserve(f"llhls/{self._label}/msn", unknown)
+                await self._reserve(f"{self._label}/msn", unknown)
             self._reserved_to = max(self._reserved_to, first) + BLOCK
         if self._unreserved_discontinuities:
             count = self._unreserved_discontinuities
-            await self._reserve(f"llhls/{self._label}/discontinuity", count)
+            await self._reserve(f"{self._label}/discontinuity", count)
             self._unreserved_discontinuities -= count

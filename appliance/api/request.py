@@ -46,6 +46,11 @@ class Request:
         """The body, at most ``limit`` bytes; to be read once. Raises TooLarge, ClientDisconnected."""
         return await read_body(self._receive, limit)
 
+    async def gone(self) -> None:
+        """Until the client has left; to be awaited once the body is read."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def json(self, limit: int = LARGEST) -> Any:
         """The body as JSON, None when it is empty. To be read before anything is looked up. Raises BadRequest too."""
         return parse_json(await self.body(limit))

@@ -44,7 +44,7 @@ class StreamSet:
         self._url = source.source.url if source.stream.raw else None
         self._profiles: dict[str, models.OutputProfile | None] = {}
         #: Children of the publishers by output name and publisher.
-        self._published: dict[tuple[str, str], Child] = {}
+        self._published: dict[tuple[str, Publisher], Child] = {}
         self._renditions = self._no_renditions()
 
     def open(self) -> None:
@@ -202,7 +202,7 @@ class StreamSet:
             log.error("not published: a policy guards it that is %s stream=%s publisher=%s", NOT_ENFORCED,
                       output.label, publisher.name)  # fmt: skip
             return
-        self._published[output.name, publisher.name] = self._services.supervisor.add(
+        self._published[output.name, publisher] = self._services.supervisor.add(
             ChildSpec(
                 name=self._services.child_name(publisher.name, output.label),
                 start=partial(publisher.run, delivered),
@@ -220,7 +220,7 @@ class StreamSet:
             new = getattr(self._settings.publishers, publisher.name, None)
             if old == new:
                 continue
-            ended = self._published.pop((output.name, publisher.name), None)
+            ended = self._published.pop((output.name, publisher), None)
             self._publish_by(publisher, output)
             # A new life takes the place of the old one, where there is one: it is there before the old one goes.
             if ended is not None:

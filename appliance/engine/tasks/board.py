@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -48,6 +49,15 @@ SAVE_EVERY = 1.0
 _NEVER = float("inf")
 
 
+@dataclass(slots=True, eq=False)
+class Life:
+    """An output stream on which tasks of ``kind`` may run; ``made`` are those that end with it."""
+
+    kind: Kind
+    output: OutputStream
+    made: list[Entry]
+
+
 class TaskBoard:
     """``runners``: by the name of their kind, of those that are built. ``alarms`` gets one for each missed window."""
 
@@ -60,7 +70,7 @@ class TaskBoard:
         self._supervisor = supervisor
         self._alarms: Alarms = {} if alarms is None else alarms
         self._entries: dict[str, dict[str, Entry]] = {kind.name: {} for kind in KINDS}
-        self._outputs: dict[tuple[str, str, str, str], OutputStream] = {}
+        self._lives: dict[tuple[str, str, str, str], Life] = {}
         self._by_task: dict[int, Entry] = {}
         self._since = clock.wall()
         self._wake = trio.Event()
@@ -78,8 +88,9 @@ class TaskBoard:
         for entries in self._entries.values():
             yield from entries.values()
 
-    def find(self, kind: Kind, key: str) -> Entry | None:
-        """One that is not told to stop yet; ``key`` as ``task_key`` makes it."""
+    def find(self, kind: Kind, vhost: str, app: str, task_id: str, stream: str = "") -> Entry | None:
+        """One that is not told to stop yet; ``stream`` for dumps, whose ids are those of their output stream."""
+        key = task_key(kind, Task(id=task_id, vhost=vhost, app=app, stream=stream))
         entry = self._entries[kind.name].get(key)
         return None if entry is None or entry.leaving else entry
 
@@ -163,28 +174,36 @@ class TaskBoard:
                     continue
                 self._put(key, entry)
 
-    def output_on(self, kind: Kind, output: OutputStream, made: list[Task]) -> None:
-        """An output stream is on the air. ``made`` are tasks that the configuration wants on it, for this life."""
-        self._outputs[kind.name, output.vhost, output.app, output.name] = output
-        for task in made:
+    def output_on(self, kind: Kind, output: OutputStream, wanted: list[Task]) -> Life:
+        """An output stream is on the air. ``wanted`` are tasks of the configuration, for this life."""
+        made = []
+        for task in wanted:
             key = task_key(kind, task)
             if key not in self._entries[kind.name]:
                 task.from_config = True
                 task.created = self._clock.wall()
-                self._put(key, Entry(kind, task))
+                made.append(Entry(kind, task))
+                self._put(key, made[-1])
+        life = self._lives[_place(kind, output)] = Life(kind, output, made)
         for entry in list(self._entries[kind.name].values()):
             self._begin_if_due(entry)
+        return life
 
-    def output_off(self, kind: Kind, output: OutputStream) -> None:
-        place = (kind.name, output.vhost, output.app, output.name)
-        if self._outputs.get(place) is output:
-            del self._outputs[place]
+    def output_off(self, life: Life) -> None:
+        """It is over, or its publisher is; another life of the same output may be there already."""
+        kind, output = life.kind, life.output
+        for entry in life.made:
+            self._leave(entry)
+        place = _place(kind, output)
+        if self._lives.get(place) is not life:
+            return
+        del self._lives[place]
         switched_off = getattr(getattr(output.application, "publishers", None), kind.publisher, None) is None
         for entry in list(self._entries[kind.name].values()):
             task = entry.task
             if (task.vhost, task.app, task.stream) != place[1:]:
                 continue
-            if task.from_config or not getattr(task, "enabled", True):
+            if not getattr(task, "enabled", True):
                 self._leave(entry)
             elif switched_off and entry.output is output and not entry.stop.is_set():
                 self._see_off(entry)
@@ -220,8 +239,8 @@ class TaskBoard:
     # Carrying out
 
     def _output_of(self, kind: Kind, task: Task) -> OutputStream | None:
-        output = self._outputs.get((kind.name, task.vhost, task.app, task.stream))
-        return None if output is None or output.stream.closed else output
+        life = self._lives.get((kind.name, task.vhost, task.app, task.stream))
+        return None if life is None or life.output.stream.closed else life.output
 
     def _begin_if_due(self, entry: Entry) -> bool:
         if entry.child is not None or not entry.due(self._clock.wall()):
@@ -397,6 +416,10 @@ class TaskBoard:
 def _put_all(blobs: list[tuple[str, str, bytes]], transaction: Transaction) -> None:
     for blob in blobs:
         transaction.put(*blob)
+
+
+def _place(kind: Kind, output: OutputStream) -> tuple[str, str, str, str]:
+    return kind.name, output.vhost, output.app, output.name
 
 
 def _stored(kind: Kind) -> str:

@@ -30,10 +30,11 @@ class TaskPublisher:
         return bool(tracks)
 
     async def run(self, output: OutputStream, progress: Progress) -> None:
-        made = await configured_tasks(self._kind, output, self._source_name(output))
+        wanted = await configured_tasks(self._kind, output, self._source_name(output))
+        if output.stream.closed:
+            return
+        life = self._board.output_on(self._kind, output, wanted)
         try:
-            if not output.stream.closed:
-                self._board.output_on(self._kind, output, made)
             await output.stream.wait_closed()
         finally:
-            self._board.output_off(self._kind, output)
+            self._board.output_off(life)

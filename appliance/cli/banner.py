@@ -34,6 +34,11 @@ def _rows(engine: Engine) -> Iterator[str]:
         for application in _applications(engine):
             if application.settings.providers.rtmp is not None:
                 yield f"  send     rtmp://{rtmp}/{application.name}/<name>\n"
+    srt = _address(engine, "srt", "srt")
+    if srt:
+        for application in _applications(engine):
+            if application.settings.providers.srt is not None:
+                yield f"  send     srt://{srt}?streamid={application.vhost}/{application.name}/<name>\n"
     api = _address(engine, "api")
     if api:
         yield f"  API      http://{api}/v1/version\n"

@@ -20,7 +20,7 @@ log = logging.getLogger("kiln.application")
 SILENT_NS = 3_000_000_000
 
 #: Which provider setting lets a source kind in.
-PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture", "Srt": "srt", "Mpegts": "mpegts"}
+PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture", "SRT": "srt", "MPEGTS": "mpegts"}
 
 
 class Application:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+
+import trio
 
 from appliance.engine.directory import Directory
 from appliance.engine.ports import Ports
+from appliance.engine.srt_ports import srt_ports
+from appliance.errors import KilnError
 from appliance.media.contracts import Context, Progress, PullSource
 from appliance.net.listener import Listener
+from appliance.net.srt import SrtListener, SrtMissing
 from appliance.providers.capture import CaptureProvider
 from appliance.providers.rtmp import RtmpProvider
+from appliance.providers.rtsp import RtspPullSource
+from appliance.providers.srt import SrtPort, SrtProvider
 from appliance.settings import models
 from appliance.supervisor import ChildSpec, Supervisor
 
@@ -28,11 +36,14 @@ class Ingest:
         self._context = context
         self._ports = ports
         self._supervisor = supervisor
+        #: With its counters, and the statistics of each publisher; None when SRT is off.
+        self.srt: SrtProvider | None = None
         #: What streams can be pulled with (``appliance.engine.pulls``).
-        self.pull_sources: list[PullSource] = []
+        self.pull_sources: list[PullSource] = [RtspPullSource(context)]
 
     def add_all(self) -> None:
         self._add_rtmp()
+        self._add_srt()
         self._add_capture()
 
     def _add_rtmp(self) -> None:
@@ -51,6 +62,33 @@ class Ingest:
 
         self._ports.expect("rtmp")
         self._supervisor.add(ChildSpec(name="rtmp", start=start, order=ORDER))
+
+    def _add_srt(self) -> None:
+        bind = self._settings.bind.providers.srt
+        if bind is None:
+            return
+        places = srt_ports(bind, self._settings.ip)
+
+        def opened(listeners: Sequence[SrtListener]) -> None:
+            self._ports.forget("srt")
+            for listener in listeners:
+                self._ports.opened("srt", "srt", listener.host, listener.port)
+            self._ports.attempted("srt")
+
+        async def start(progress: Progress) -> None:
+            self.srt = SrtProvider(self._context, [SrtPort(*place) for place in places], opened)
+            try:
+                await self.srt.run(progress)
+            except SrtMissing as error:
+                # Nothing to try again: the box does without.
+                self._ports.failed("srt", error)
+                await trio.sleep_forever()
+            except KilnError as error:
+                self._ports.failed("srt", error)
+                raise
+
+        self._ports.expect("srt")
+        self._supervisor.add(ChildSpec(name="srt", start=start, order=ORDER))
 
     def _add_capture(self) -> None:
         for vhost in self._directory.vhosts.values():

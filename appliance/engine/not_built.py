@@ -15,7 +15,7 @@ NOT_ENFORCED = "not enforced in this version"
 
 #: Attribute of Providers or Publishers -> its element in Server.xml.
 PROVIDERS = {
-    "srt": "SRT", "mpegts": "MPEGTS", "rtsp_pull": "RTSPPull", "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
+    "mpegts": "MPEGTS", "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
     "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
@@ -25,7 +25,7 @@ PUBLISHERS = {
 
 
 #: Attribute of Bind/Providers and Bind/Publishers -> its element, of those that open no port.
-BOUND_PROVIDERS = {"rtsp": "RTSP", "mpegts": "MPEGTS", "srt": "SRT", "webrtc": "WebRTC"}
+BOUND_PROVIDERS = {"rtsp": "RTSP", "mpegts": "MPEGTS", "webrtc": "WebRTC"}
 BOUND_PUBLISHERS = {"hls": "HLS", "thumbnail": "Thumbnail", "webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
 
 

@@ -62,8 +62,15 @@ class Ports:
         if self._attempted >= self._expected:
             self._all_attempted.set()
 
+    def failed(self, service: str, error: KilnError) -> None:
+        """For a service that binds its ports by itself: it could not, and an alarm stands until it can."""
+        self._alarms[f"port:{service}"] = f"{error}. {error.hint}" if error.hint else str(error)
+        self.forget(service)
+        self.attempted(service)
+
     def opened(self, service: str, scheme: str, host: str, port: int) -> None:
         """For a service that binds its ports by itself: it listens there."""
+        self._alarms.pop(f"port:{service}", None)
         self.bound.services.append((service, scheme, host, port))
         log.info("listening service=%s on=%s:%d", service, host, port)
 

@@ -28,7 +28,6 @@ def test_each_thing_is_told_by_its_path(tmp_path: Path) -> None:
     told = dict(without_effect(load(tmp_path)))
     assert told == {
         "VirtualHost tv/SignedPolicy": "not enforced in this version: what it lists is refused (rtmp, srt, llhls)",
-        "VirtualHost tv/Application app/Providers/SRT": "off",
         "VirtualHost tv/Application app/Publishers/Push": "off",
     }
 
@@ -55,7 +54,7 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     app = "VirtualHost v/Application a"
     server = ["Type", "StunServer", "PrivacyProtection"]
     server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot")]
-    server += [f"Bind/Providers/{name}" for name in ("RTSP", "MPEGTS", "SRT", "WebRTC")]
+    server += [f"Bind/Providers/{name}" for name in ("RTSP", "MPEGTS", "WebRTC")]
     server += [f"Bind/Publishers/{name}" for name in ("HLS", "Thumbnail", "WebRTC", "SRT", "OVT")]
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
     assert told == [

@@ -42,7 +42,7 @@ class Wish:
 
 
 def source_of(peer: str, address: str) -> Source:
-    return Source("Srt", f"SRT://{peer}", address)
+    return Source("SRT", f"SRT://{peer}", address)
 
 
 def find(directory: Directory, stream_id: str, mapped: str) -> Wish:

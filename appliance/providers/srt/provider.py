@@ -58,12 +58,16 @@ class SrtProvider:
 
     name = "srt"
 
-    def __init__(self, context: Context, ports: Sequence[SrtPort]) -> None:
+    def __init__(
+        self, context: Context, ports: Sequence[SrtPort], opened: Callable[[Sequence[SrtListener]], None] | None = None
+    ) -> None:
+        """``opened`` is called with the listeners once all are bound."""
         self.counters = Counters()
         self.connections: set[Connection] = set()
         self._directory = context.directory
         self._ports = list(ports)
         self._listeners: list[SrtListener] = []
+        self._opened = opened
         self._publishing: Counter[tuple[str, str]] = Counter()
         self._quiet = QuietLog(log)
 
@@ -87,6 +91,8 @@ class SrtProvider:
                 listener = SrtListener(port.host, port.port, options=port.options, decide=partial(self._judge, port))
                 listener.bind()
                 self._listeners.append(listener)
+            if self._opened is not None:
+                self._opened(self._listeners)
             async with trio.open_nursery() as nursery:
                 for listener, port in zip(self._listeners, self._ports, strict=True):
                     nursery.start_soon(self._accept, nursery, listener, port)

@@ -5,6 +5,7 @@ A task, and a turn of trio's loop, for each request would cost more than most an
 
 from __future__ import annotations
 
+import logging
 import math
 import select
 import time
@@ -15,6 +16,9 @@ from typing import Protocol
 import trio
 
 from appliance.net.direct import Answering, Wait
+from appliance.net.quiet_log import QuietLog
+
+LOG = logging.getLogger("kiln.net")
 
 _BATCH = 64
 #: Seconds after which other tasks have their turn.
@@ -22,16 +26,17 @@ _TURN = 0.001
 
 
 class Watched(Protocol):
-    """A connection: called when its socket has bytes, or nobody at the other end any more. Must not raise."""
+    """A connection."""
 
-    def on_readable(self) -> None: ...
+    def on_readable(self) -> None:
+        """Its socket has bytes, or nobody is at the other end any more."""
+
+    def abandon(self) -> None:
+        """It failed."""
 
 
 class ParkedAnswer:
-    """An answer that waits in a lot. ``resume(answering, released)`` is called once, unless ``forget`` was before.
-
-    It must not raise.
-    """
+    """An answer that waits in a lot. ``resume(answering, released)`` is called once, unless ``forget`` was before."""
 
     __slots__ = ("_answering", "_dispatcher", "_lot", "_resume", "deadline")
 
@@ -75,6 +80,7 @@ class Dispatcher:
         self._watched: dict[int, Watched] = {}
         self._released: deque[ParkedAnswer] = deque()
         self._sleeper: trio.lowlevel.Task | None = None
+        self._quiet = QuietLog(LOG)
 
     def watch(self, fd: int, watched: Watched) -> None:
         """Tell ``watched`` about bytes as long as there are any."""
@@ -114,7 +120,11 @@ class Dispatcher:
         for fd, _ in events:
             connection = self._watched.get(fd)
             if connection is not None:
-                connection.on_readable()
+                try:
+                    connection.on_readable()
+                except Exception as error:
+                    self._failed(error)
+                    connection.abandon()
                 if time.perf_counter() >= turn_ends:
                     return False
         return bool(events)
@@ -137,7 +147,14 @@ class Dispatcher:
         turn_ends = time.perf_counter() + _TURN
         released = self._released
         while released:
-            released.popleft().go_on(True)
+            try:
+                released.popleft().go_on(True)
+            except Exception as error:
+                self._failed(error)
             if time.perf_counter() >= turn_ends:
                 break
         return turn_ends
+
+    def _failed(self, error: Exception) -> None:
+        """One connection's fault must not be everybody's."""
+        self._quiet.log(logging.ERROR, type(error).__name__, "event=connection_failed", error=error)

@@ -184,6 +184,8 @@ class DirectHttp1Connection(Http1Connection):
     def _advance(self, answering: Answering, released: bool | None) -> None:
         try:
             step = advance(answering, released)
+            if isinstance(step, Reply) and not step.fields:
+                self.server.heads.fields(step)
         except Exception as error:
             self.server.handler_failed(self._parked_scope or {"path": ""}, error)
             self._refusal = 500
@@ -203,8 +205,7 @@ class DirectHttp1Connection(Http1Connection):
         self._answered = True
         self.parser.requests.popleft()
         heads = server.heads
-        fields = reply.fields or heads.fields(reply)
-        pieces: list[bytes | memoryview] = [heads.start(reply.status), fields, *reply.buffers]
+        pieces: list[bytes | memoryview] = [heads.start(reply.status), reply.fields, *reply.buffers]
         if server.stopping:
             pieces.insert(1, _CLOSE)
             self._last = True

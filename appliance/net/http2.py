@@ -32,6 +32,8 @@ from hyperframe.frame import GoAwayFrame
 
 from appliance.net.asgi import ClientDisconnected
 from appliance.net.connection import Address, Connection, Server
+from appliance.net.direct import Direct
+from appliance.net.dispatcher import Dispatcher
 from appliance.net.http2_fields import ResponseEncoder
 from appliance.net.http2_stream import Http2Stream
 from appliance.net.transport import PlainTransport
@@ -49,10 +51,23 @@ class _H2(H2Connection):
 
 
 class Http2Connection(Connection):
-    """A connection on which the client speaks HTTP/2 from its first byte."""
+    """A connection on which the client speaks HTTP/2 from its first byte.
 
-    def __init__(self, server: Server, transport: PlainTransport, client: Address | None, local: Any) -> None:
+    With ``direct`` and ``dispatcher``, what the application answers directly needs no task a stream.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        transport: PlainTransport,
+        client: Address | None,
+        local: Any,
+        direct: Direct | None = None,
+        dispatcher: Dispatcher | None = None,
+    ) -> None:
         super().__init__(server, transport, client, local)
+        self._direct = direct
+        self._dispatcher = dispatcher
         self.h2 = _H2(
             H2Configuration(
                 client_side=False,
@@ -87,11 +102,15 @@ class Http2Connection(Connection):
         self.read_deadline = trio.current_time() + self.limits.header_timeout
         self.h2.initiate_connection()
         self.flush()
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            nursery.start_soon(self._write_when_blocked)
-            await self._read()
-            nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._write_when_blocked)
+                await self._read()
+                nursery.cancel_scope.cancel()
+        finally:
+            for stream in self.streams.values():
+                stream.forget()
 
     def stop_when_idle(self) -> None:
         self._say_goodbye(ErrorCodes.NO_ERROR)
@@ -245,8 +264,14 @@ class Http2Connection(Connection):
         stream = Http2Stream(self, stream_id, event.headers or [], ended=event.stream_ended is not None)
         self.streams[stream_id] = stream
         self.read_deadline = math.inf
-        self._nursery.start_soon(self._run_stream, stream)
+        direct, dispatcher = self._direct, self._dispatcher
+        if direct is None or dispatcher is None or not stream.answer_directly(direct, dispatcher):
+            self.start(stream)
         return True
+
+    def start(self, stream: Http2Stream) -> None:
+        """Answer it in a task."""
+        self._nursery.start_soon(self._run_stream, stream)
 
     async def _run_stream(self, stream: Http2Stream) -> None:
         try:
@@ -257,13 +282,17 @@ class Http2Connection(Connection):
         except Exception as error:
             self.server.handler_failed(stream.asgi_scope or {"path": ""}, error)
         finally:
-            del self.streams[stream.id]
-            stream.close()
-            self.flush()
-            if not self.streams:
-                if self._over:
-                    self.scope.cancel()
-                self._await_requests()
+            self.over(stream)
+
+    def over(self, stream: Http2Stream) -> None:
+        """The stream has been answered, or will not be."""
+        del self.streams[stream.id]
+        stream.close()
+        self.flush()
+        if not self.streams:
+            if self._over:
+                self.scope.cancel()
+            self._await_requests()
 
     def _await_requests(self) -> None:
         self.read_deadline = trio.current_time() + self.limits.idle_timeout

@@ -7,11 +7,13 @@ import logging
 import math
 import struct
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import trio
+from h2.connection import ConnectionInputs, H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
+from h2.stream import StreamInputs
 
 from appliance.net.asgi import (
     NO_BODY_STATUS,
@@ -24,17 +26,54 @@ from appliance.net.asgi import (
     error_body,
     valid_host,
 )
-from appliance.net.connection import Parking
-
-if TYPE_CHECKING:
-    from appliance.net.http2 import Http2Connection
+from appliance.net.connection import Parking, Server
+from appliance.net.direct import Answering, Direct, Reply, advance
+from appliance.net.dispatcher import Dispatcher, ParkedAnswer
+from appliance.net.limits import Limits
 
 LOG = logging.getLogger("kiln.net")
 
 _BODY_RATE = 1024
 _LINE_OVERHEAD = 4
 _BYTES_A_FLUSH = 128 * 1024
+_MOST_AT_ONCE = 512 * 1024
 _FRAME = struct.Struct(">BHBBI")
+_DATA, _HEADERS = 0, 1
+_END_STREAM, _END_HEADERS = 1, 4
+
+
+class Owner(Protocol):
+    """What a stream needs of its connection."""
+
+    server: Server
+    limits: Limits
+    extensions: dict[str, Any]
+    window_opened: trio.lowlevel.ParkingLot
+    gone: bool
+    blocked: bool
+
+    @property
+    def h2(self) -> H2Connection: ...
+
+    def request_scope(
+        self, kind: str, version: str, method: str, target: bytes, headers: Headers, extensions: dict[str, Any]
+    ) -> Scope: ...
+
+    def acknowledge(self, size: int, stream_id: int) -> None: ...
+
+    def reset(self, stream_id: int, code: ErrorCodes) -> None: ...
+
+    def queue(self, *buffers: bytes | memoryview) -> None: ...
+
+    def flush(self) -> None: ...
+
+    async def unblocked(self) -> None: ...
+
+    def start(self, stream: Http2Stream) -> None:
+        """Run ``stream.answer()`` in a task."""
+
+    def over(self, stream: Http2Stream) -> None:
+        """``stream`` has been answered, or will not be."""
 
 
 class Http2Stream:
@@ -55,9 +94,11 @@ class Http2Stream:
         "_head_sent",
         "_headers",
         "_method",
+        "_parked",
         "_read_deadline",
         "_received",
         "_remaining",
+        "_reply",
         "_request",
         "_response_headers",
         "_status",
@@ -71,7 +112,7 @@ class Http2Stream:
     )
 
     def __init__(
-        self, connection: Http2Connection, stream_id: int, headers: Iterable[tuple[bytes, bytes]], *, ended: bool
+        self, connection: Owner, stream_id: int, headers: Iterable[tuple[bytes, bytes]], *, ended: bool
     ) -> None:
         self._connection = connection
         self.id = stream_id
@@ -99,6 +140,8 @@ class Http2Stream:
         self._complete = False
         self._read_deadline = math.inf
         self._write_deadline = math.inf
+        self._parked: ParkedAnswer | None = None
+        self._reply: Reply | int = 0
 
     # What the connection tells.
 
@@ -118,9 +161,20 @@ class Http2Stream:
     def cancel(self) -> None:
         self.cancelled = True
         self.scope.cancel()
+        if self._parked is not None:
+            self.forget()
+            self._connection.over(self)
+
+    def forget(self) -> None:
+        """The connection ends: wait for nothing any more."""
+        if self._parked is not None:
+            self._parked.forget()
+            self._parked = None
 
     def enforce(self, now: float) -> None:
         self.parking.enforce(now)
+        if self._parked is not None:
+            self._parked.enforce(now)
         if now >= self._read_deadline or now >= self._write_deadline:
             self._connection.reset(self.id, ErrorCodes.CANCEL)
             self.cancel()
@@ -138,13 +192,99 @@ class Http2Stream:
 
     # The request.
 
+    def answer_directly(self, direct: Direct, dispatcher: Dispatcher) -> bool:
+        """Answer without a task, now or when that is waited for. False when a task has to ``answer``."""
+        try:
+            scope = self.asgi_scope = self._read_head() if self._ended else None
+        except BadTarget:
+            return False
+        answering = direct(scope) if scope is not None and self._method == b"GET" else None
+        if answering is None:
+            return False
+        self._advance(answering, None, dispatcher)
+        return True
+
+    def _advance(self, answering: Answering, released: bool | None, dispatcher: Dispatcher) -> None:
+        def resume(answering: Answering, released: bool) -> None:
+            self._parked = None
+            self._advance(answering, released, dispatcher)
+
+        connection = self._connection
+        try:
+            step = advance(answering, released)
+            block = b"".join(connection.server.heads.http2_block(step)) if isinstance(step, Reply) else b""
+        except Exception as error:
+            connection.server.handler_failed(self.asgi_scope or {"path": ""}, error)
+            self._reply = 500
+            connection.start(self)
+            return
+        if not isinstance(step, Reply):
+            self._parked = ParkedAnswer(dispatcher, answering, step, resume)
+            return
+        connection.server.requests += 1
+        try:
+            sent = self._send_whole(step, block)
+        except (ProtocolError, KeyError):  # The client has reset the stream.
+            self.cancelled = sent = True
+        if sent:
+            self._complete = True
+            connection.over(self)
+        else:
+            self._reply = step
+            connection.start(self)
+
+    def _send_whole(self, reply: Reply, block: bytes) -> bool:
+        """Queue the whole response if the client takes it now. Raises ProtocolError or KeyError."""
+        connection = self._connection
+        h2 = connection.h2
+        stream = h2.streams[self.id]
+        size = reply.size
+        window = min(stream.outbound_flow_control_window, h2.outbound_flow_control_window, _MOST_AT_ONCE)
+        frame_size = h2.max_outbound_frame_size
+        if connection.blocked or size > window or len(block) >= frame_size:
+            return False
+        block = h2.encoder.encode(()) + block
+        # h2 keeps the states and windows; frames are made here, of what is the same for everybody.
+        h2.state_machine.process_input(ConnectionInputs.SEND_HEADERS)
+        stream.state_machine.process_input(StreamInputs.SEND_HEADERS)
+        stream.state_machine.process_input(StreamInputs.SEND_END_STREAM)
+        stream.outbound_flow_control_window -= size
+        h2.outbound_flow_control_window -= size
+        out: list[bytes | memoryview] = [
+            _frame(len(block), _HEADERS, _END_HEADERS if size else _END_HEADERS | _END_STREAM, self.id) + block
+        ]
+        left = size
+        for buffer in reply.buffers:
+            view = memoryview(buffer)
+            for at in range(0, len(view), frame_size):
+                part = view[at : at + frame_size]
+                left -= len(part)
+                out.append(_frame(len(part), _DATA, 0 if left else _END_STREAM, self.id))
+                out.append(part)
+        connection.queue(*out)
+        return True
+
+    async def _give(self, reply: Reply | int) -> None:
+        """What was answered directly, and could not be sent at once."""
+        if isinstance(reply, int):
+            await self._refuse(reply)
+            return
+        try:
+            await self.send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+            await self.send({"type": "http.response.body", "buffers": reply.buffers})
+        except ClientDisconnected:
+            pass
+
     async def answer(self) -> None:
         """Run the handler, or refuse the request."""
         connection = self._connection
         if self.cancelled:
             return
+        if self._reply:
+            await self._give(self._reply)
+            return
         try:
-            scope = self.asgi_scope = self._read_head()
+            scope = self.asgi_scope = self.asgi_scope or self._read_head()
         except BadTarget:
             await self._refuse(400)
             return
@@ -339,7 +479,7 @@ class Http2Stream:
                 else:
                     stream.outbound_flow_control_window -= len(part)
                     connection.h2.outbound_flow_control_window -= len(part)
-                    connection.queue(_FRAME.pack(len(part) >> 16, len(part) & 0xFFFF, 0, 0, self.id), part)
+                    connection.queue(_frame(len(part), _DATA, 0, self.id), part)
 
     async def _await_window(self, window: int) -> None:
         connection = self._connection
@@ -361,3 +501,8 @@ class Http2Stream:
         self._status = status
         self._response_headers = [(b"content-type", b"text/plain")]
         await self._send_body({"type": "http.response.body", "body": error_body(status)})
+
+
+def _frame(size: int, kind: int, flags: int, stream_id: int) -> bytes:
+    """A frame's header (RFC 9113 section 4.1)."""
+    return _FRAME.pack(size >> 16, size & 0xFFFF, kind, flags, stream_id)

@@ -249,7 +249,7 @@ class HttpServer:
             local = peer_address(transport.sock.getsockname())
         connection: Connection
         if protocol == "h2":
-            connection = Http2Connection(self, transport, client, local)
+            connection = Http2Connection(self, transport, client, local, self._direct, self._dispatcher)
         else:
             connection = self._http1(transport, client, local)
             extensions["kiln.park"] = connection.parking.park

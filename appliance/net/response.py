@@ -8,6 +8,7 @@ from email.utils import formatdate
 
 from appliance.net.asgi import phrase
 from appliance.net.direct import Reply
+from appliance.net.http2_fields import ResponseEncoder
 
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
 _LONGEST_KNOWN = 256
@@ -28,6 +29,7 @@ class Heads:
             raise ValueError("the server header holds characters that can't be sent")
         self._second = -1
         self._starts: dict[int, bytes] = {}
+        self._http2_starts: dict[int, bytes] = {}
         self._fields: list[tuple[bytes, bytes]] = []
         self.hpack_lines: dict[tuple[bytes, bytes], bytes] = {}
         self._lines: dict[tuple[bytes, bytes], bytes] = {}
@@ -37,6 +39,7 @@ class Heads:
         if second != self._second:
             self._second = second
             self._starts = {}
+            self._http2_starts = {}
             self._fields = [(b"date", formatdate(second, usegmt=True).encode("ascii"))]
             if self._server is not None:
                 self._fields.append((b"server", self._server))
@@ -93,6 +96,21 @@ class Heads:
                 self._lines.clear()
             self._lines[name, value] = line
         return line
+
+    def http2_block(self, reply: Reply) -> tuple[bytes, bytes]:
+        """The field block (HPACK) of a reply in two pieces, the second kept in ``reply.block``. Raises FieldError."""
+        self._tick()
+        start = self._http2_starts.get(reply.status)
+        if start is None:
+            encoder = ResponseEncoder(self.hpack_lines)
+            start = self._http2_starts[reply.status] = encoder.encode(self.http2(reply.status, ())[0])
+        if not reply.block:
+            fields, length = self.http2(reply.status, reply.headers)
+            if length != reply.size:
+                raise FieldError(f"content-length is {length} where the body has {reply.size}")
+            common = len(self._fields) + 1
+            reply.block = ResponseEncoder(self.hpack_lines).encode(fields[common:])
+        return start, reply.block
 
     def http2(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], int]:
         """The field list of a response, and the content length that ``headers`` give (-1: none). Raises FieldError."""

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
-from appliance.api.box.system import System
 from appliance.api.box.tokens import Tokens
 from appliance.api.box.watching import Watching
 from appliance.api.cors import CrossOrigin
 from appliance.api.management import ManagementApi
 from appliance.api.ome.applications import Applications
+from appliance.api.ome.groups import LiveStreams
 from appliance.api.ome.output_profiles import OutputProfiles
 from appliance.api.ome.resources import Resources
 from appliance.api.ome.vhosts import Vhosts
@@ -32,7 +32,7 @@ def make_fronts(engine: Engine) -> Fronts:
         Vhosts(engine),
         Applications(engine),
         OutputProfiles(engine),
-        System(engine),
+        LiveStreams(engine),
         Watching(engine),
         Tokens(engine.named_tokens, engine.clock),
     )

@@ -8,6 +8,8 @@ from appliance.api.box.alarms import Alarms
 from appliance.api.box.events import Events
 from appliance.api.box.logs import Logs
 from appliance.api.box.preview import Preview
+from appliance.api.box.support import SupportBundle
+from appliance.api.box.system import System
 from appliance.api.metrics import Metrics
 from appliance.api.routes import Route
 from appliance.engine.engine import Engine
@@ -30,9 +32,11 @@ class Watching:
         self.measures = Measures(engine, self.machine, tasks, lambda: self.feed.followers)
         engine.alarms.on_change(lambda change, alarm: self.feed.wake())
         engine.supervisor.add(ChildSpec(name="events", start=self.feed.run))
+        system = System(engine, self.machine, self.state)
+        metrics = Metrics(self.measures)
         self._groups = (
-            Events(self.feed), Alarms(engine.alarms), Logs(RING), Preview(engine, Previews(engine.clock)),
-            Metrics(self.measures),
+            system, Events(self.feed), Alarms(engine.alarms), Logs(RING), Preview(engine, Previews(engine.clock)),
+            metrics, SupportBundle(engine, self.state, system, metrics, RING),
         )  # fmt: skip
 
     def routes(self) -> Iterator[Route]:

@@ -62,7 +62,8 @@ class State:
         self._machine = machine
         self._tasks = tasks
         self._disks: dict[str, Disk] = {}
-        self._worker_cpu: dict[int, tuple[float, int]] = {}
+        #: By process: its CPU seconds, when they changed (monotonic ns), and the cores it used before that.
+        self._worker_cpu: dict[int, tuple[float, int, float]] = {}
 
     async def refresh(self) -> None:
         """Ask the disks, which may take a while."""
@@ -95,6 +96,15 @@ class State:
             transcoder = stream.outputs.transcoder if stream.outputs else None
             if transcoder is not None:
                 yield "workers", stream.label, self.worker(transcoder)
+
+    def workers(self) -> Iterator[tuple[str, Item]]:
+        """The codec workers by the stream they work for."""
+        for vhost in self._engine.directory.vhosts.values():
+            for application in vhost.applications.values():
+                for stream in application.inputs.values():
+                    transcoder = stream.outputs.transcoder if stream.outputs else None
+                    if transcoder is not None:
+                        yield stream.label, self.worker(transcoder)
 
     def _captured(self, application: Application, configured: Any) -> Item:
         """A capture input: whether it gives a signal, and why it does not."""
@@ -188,15 +198,19 @@ class State:
         return item
 
     def _cores_used(self, pid: int, cpu_seconds: float) -> float:
-        """Of late: between the last two changes of what the worker tells."""
+        """Between the last two changes of what the worker tells, which it does once a second."""
         now = self._engine.clock.monotonic()
         known = self._worker_cpu.get(pid)
+        if known is not None and known[0] == cpu_seconds:
+            return known[2] if now - known[1] < 3 * NANOSECONDS else 0.0
         if known is None:
-            self._worker_cpu = {each: value for each, value in self._worker_cpu.items() if now - value[1] < 60 * 10**9}
-        self._worker_cpu[pid] = cpu_seconds, now
-        if known is None or now <= known[1]:
-            return 0.0
-        return round(max(0.0, cpu_seconds - known[0]) * NANOSECONDS / (now - known[1]), 2)
+            recent = now - 60 * NANOSECONDS
+            self._worker_cpu = {each: value for each, value in self._worker_cpu.items() if value[1] > recent}
+        used = 0.0
+        if known is not None and now > known[1]:
+            used = round(max(0.0, cpu_seconds - known[0]) * NANOSECONDS / (now - known[1]), 2)
+        self._worker_cpu[pid] = cpu_seconds, now, used
+        return used
 
 
 def tracks(known: Iterable[Track], measured: Mapping[int, Measured]) -> dict[str, Item]:

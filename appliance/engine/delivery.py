@@ -14,7 +14,10 @@ from appliance.net.direct import WithDirect
 from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
+from appliance.publishers import hls, thumbnail
+from appliance.publishers.hls import HlsPublisher
 from appliance.publishers.llhls import LlhlsPublisher
+from appliance.publishers.thumbnail import ThumbnailPublisher
 from appliance.supervisor import ChildSpec, Supervisor
 
 SERVER_HEADER = "Kiln"
@@ -38,11 +41,13 @@ class Delivery:
 
     def __init__(self, context: Context, changed: TaskChanged) -> None:
         self.llhls = LlhlsPublisher(context)
+        self.hls = HlsPublisher(context)
+        self.thumbnail = ThumbnailPublisher(context)
         self.runners: dict[str, TaskRunner[Any]] = {}
 
     @property
     def publishers(self) -> Sequence[Publisher]:
-        return (self.llhls,)
+        return (self.llhls, self.hls, self.thumbnail)
 
     def app(self, status: ASGIApp) -> ASGIApp:
         """What the delivery port answers: its own pages are ``/`` and what lies under ``/-/``, all else a stream's."""
@@ -51,6 +56,10 @@ class Delivery:
             path = scope.get("path", "")
             if path == "/" or path.startswith("/-/"):
                 await status(scope, receive, send)
+            elif hls.claims(path, scope.get("query_string", b"")):
+                await self.hls.app(scope, receive, send)
+            elif thumbnail.claims(path):
+                await self.thumbnail.app(scope, receive, send)
             else:
                 await self.llhls.app(scope, receive, send)
 

@@ -175,9 +175,15 @@ class Engine:
     def _add_http_servers(self, fronts: Fronts, delivery: Delivery) -> None:
         servers = HttpServers(self.ports, self.supervisor)
         bind = self.settings.bind
-        llhls = bind.publishers.llhls
-        if llhls is not None and self.settings.modules.llhls.enable:
-            self._add_http(servers, "llhls", delivery.app(fronts.status), llhls.port, llhls.tls_port, DELIVERY_LIMITS)
+        app = delivery.app(fronts.status)
+        opened: set[int] = set()
+        for name in ("llhls", "hls", "thumbnail"):
+            bound: models.BindHttp | None = getattr(bind.publishers, name)
+            if bound is None or bound.port in opened or (name == "llhls" and not self.settings.modules.llhls.enable):
+                continue
+            tls_port = None if bound.tls_port in opened else bound.tls_port
+            self._add_http(servers, name, app, bound.port, tls_port, DELIVERY_LIMITS)
+            opened.update(port for port in (bound.port, tls_port) if port is not None)
         api = bind.managers.api
         if api is not None:
             self._add_http(servers, "api", fronts.api, api.port, api.tls_port, API_LIMITS)

@@ -19,14 +19,14 @@ PROVIDERS = {
     "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
-    "hls": "HLS", "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE", "push": "Push",
-    "thumbnail": "Thumbnail", "mpegts_push": "MPEGTSPush", "rtmp_push": "RTMPPush", "srt_push": "SRTPush",
+    "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE", "push": "Push",
+    "mpegts_push": "MPEGTSPush", "rtmp_push": "RTMPPush", "srt_push": "SRTPush",
 }  # fmt: skip
 
 
 #: Attribute of Bind/Providers and Bind/Publishers -> its element, of those that open no port.
 BOUND_PROVIDERS = {"rtsp": "RTSP", "mpegts": "MPEGTS", "webrtc": "WebRTC"}
-BOUND_PUBLISHERS = {"hls": "HLS", "thumbnail": "Thumbnail", "webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
+BOUND_PUBLISHERS = {"webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
 
 
 def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
@@ -138,11 +138,6 @@ def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[s
         yield f"{path}/HardwareAcceleration", "software, unless HWAccels says otherwise"
     if profiles.decodes.only_keyframes:
         yield f"{path}/Decodes/OnlyKeyframes", "every frame is decoded"
-    for profile in profiles.profiles:
-        for playlist in profile.playlists:
-            if playlist.options.enable_ts_packaging:
-                name = f"OutputProfile {profile.name}/Playlist {playlist.file_name}"
-                yield f"{path}/{name}/EnableTsPackaging", "no MPEG-TS segments are made"
 
 
 def refused_providers(vhost: models.VirtualHost) -> frozenset[str]:

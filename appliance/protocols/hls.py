@@ -14,6 +14,8 @@ MEDIA_TYPE = "application/vnd.apple.mpegurl"
 #: EXT-X-SKIP needs 9; a multivariant playlist, and one without the low-latency tags, needs 6 (EXT-X-MAP).
 LOW_LATENCY_VERSION = 9
 PLAIN_VERSION = 6
+#: Nothing but segments with durations that are no whole numbers.
+SEGMENTS_ALONE_VERSION = 3
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,6 +54,17 @@ def media_head(
             f"#EXT-X-PART-INF:PART-TARGET={control.part_target:.6f}\n"
         )
     text += f"#EXT-X-MEDIA-SEQUENCE:{media_sequence}\n"
+    if discontinuity_sequence:
+        text += f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}\n"
+    return text
+
+
+def plain_media_head(*, target_duration: int, media_sequence: int, discontinuity_sequence: int) -> str:
+    """The head of a media playlist of version 3."""
+    text = (
+        f"#EXTM3U\n#EXT-X-VERSION:{SEGMENTS_ALONE_VERSION}\n#EXT-X-TARGETDURATION:{target_duration}\n"
+        f"#EXT-X-MEDIA-SEQUENCE:{media_sequence}\n"
+    )
     if discontinuity_sequence:
         text += f"#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuity_sequence}\n"
     return text
@@ -144,9 +157,9 @@ class Variant:
     audio_group: str = ""
 
 
-def multivariant(media: Iterable[AudioMedia], variants: Iterable[Variant]) -> str:
+def multivariant(media: Iterable[AudioMedia], variants: Iterable[Variant], *, version: int = PLAIN_VERSION) -> str:
     """A multivariant ("master") playlist."""
-    head = f"#EXTM3U\n#EXT-X-VERSION:{PLAIN_VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+    head = f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-INDEPENDENT-SEGMENTS\n"
     return head + "".join(map(_audio_media, media)) + "\n" + "".join(map(_variant, variants))
 
 

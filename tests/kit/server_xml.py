@@ -51,6 +51,9 @@ class Application:
     part: float = 0.5
     segment: float = 2
     count: int = 5
+    #: More of <Publishers>, and more of <LLHLS>.
+    publishers: str = ""
+    llhls: str = ""
 
     def xml(self) -> str:
         streams = "".join(
@@ -69,8 +72,8 @@ class Application:
               <ChunkDuration>{self.part}</ChunkDuration>
               <SegmentDuration>{self.segment}</SegmentDuration>
               <SegmentCount>{self.count}</SegmentCount>
-              <CrossDomains><Url>*</Url></CrossDomains>
-            </LLHLS>
+              <CrossDomains><Url>*</Url></CrossDomains>{self.llhls}
+            </LLHLS>{self.publishers}
           </Publishers>
         </Application>"""
 

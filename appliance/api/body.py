@@ -97,17 +97,12 @@ def _too_deep() -> BadRequest:
 
 def _depth_exceeds(value: Any, limit: int) -> bool:
     level = [value]
-    for _ in range(limit + 1):
-        below: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                below.extend(each.values())
-            elif isinstance(each, list):
-                below.extend(each)
-        if not below:
-            return False
+    for _ in range(limit):
+        below = [each for one in level for each in (one.values() if isinstance(one, dict) else one)]
         level = [each for each in below if isinstance(each, (dict, list))]
-    return bool(level)
+        if not level:
+            return False
+    return True
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -94,7 +94,8 @@ async def open_box(state: Path, xml: Path | None = None, *, seed: bool = False) 
     store = await Store.open(state / "kiln.sqlite")
     try:
         api = loaded.model.managers.api
-        token = await AccessToken.load(state, {}, api.access_token if api else "")
+        given = api.access_token if api else ""
+        token = await AccessToken.load(state, {} if given else {"KILN_ACCESS_TOKEN": TOKEN}, given)
         time = FakeTime()
         clock = Clock(time.monotonic, time.wall)
         seed_from = (xml or RECORDED / "Server.xml").parent if seed else None

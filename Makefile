@@ -50,6 +50,8 @@ system-packages:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
 		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools \
+		python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
+		gstreamer1.0-plugins-bad \
 		$(if $(shell command -v npm),,npm nodejs)
 
 # Both locks: one set of versions for Python 3.11 to 3.13 on x86-64 and arm64, hashes, no index address.

@@ -22,7 +22,7 @@ LIBSRT = ("libsrt.so.1.5", "libsrt-gnutls.so.1.5")
 PROBE_DEADLINE = 20.0
 
 #: What a Server.xml may name and this version does not have yet. Counts as off.
-NOT_BUILT_PROVIDERS = ("SRT", "MPEG-TS", "RTSP pull", "WebRTC", "OVT", "File", "Schedule", "Multiplex")
+NOT_BUILT_PROVIDERS = ("SRT", "MPEG-TS", "WebRTC", "OVT", "File", "Schedule", "Multiplex")
 NOT_BUILT_PUBLISHERS = ("HLS (TS)", "SRT", "WebRTC", "OVT", "File", "Push", "Thumbnail")
 
 

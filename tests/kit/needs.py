@@ -12,6 +12,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
+from tests.kit import rtsp_server
+
 
 def _program(*names: str) -> bool:
     return any(shutil.which(name) for name in names)
@@ -34,6 +36,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "h2load": (partial(_program, "h2load"), "no h2load"),
     "wrk": (partial(_program, "wrk"), "no wrk"),
     "curl": (partial(_program, "curl"), "no curl"),
+    "rtsp-server": (rtsp_server.installed, "no RTSP server of GStreamer"),
     "gstreamer": (partial(_program, "gst-launch-1.0"), "no GStreamer"),
     "redis": (partial(_program, "redis-server"), "no Redis"),
     "kvm": (partial(_writable_device, "/dev/kvm"), "no KVM"),

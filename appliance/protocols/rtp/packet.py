@@ -59,7 +59,7 @@ class InOrder:
         self.lost = 0
         self.late = 0
         self.highest = -1
-        self._depth = depth
+        self.depth = depth
         self._next = -1
         self._waiting: dict[int, RtpPacket] = {}
 
@@ -84,7 +84,7 @@ class InOrder:
                 due.append((ready, gap))
                 gap = False
                 self._next += 1
-            elif len(self._waiting) > self._depth:
+            elif len(self._waiting) > self.depth:
                 first = min(self._waiting)
                 self.lost += first - self._next
                 self._next = first

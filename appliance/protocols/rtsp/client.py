@@ -7,7 +7,7 @@ One request is on its way at a time. The caller sends what ``data_to_send`` give
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -33,9 +33,11 @@ class Described:
 @dataclass(frozen=True, slots=True)
 class SetUp:
     """A medium is ready. Over TCP ``channels`` are its RTP and RTCP channels; over UDP ``server_ports`` are where its
-    packets come from (0: not told) and ``source`` its address ("" as the connection's)."""
+    packets come from (0: not told) and ``source`` its address ("" as the connection's). ``url`` is what it was asked
+    for by, as RTP-Info names it."""
 
     media: sdp.Media
+    url: str
     channels: tuple[int, int] | None
     server_ports: tuple[int, int]
     source: str
@@ -44,9 +46,11 @@ class SetUp:
 
 @dataclass(frozen=True, slots=True)
 class Playing:
-    """Media come from now on; ``keep_alive`` is due each so many seconds."""
+    """Media come from now on; ``keep_alive`` is due each so many seconds. ``begins``: the RTP time at which each
+    medium begins, by the URL of its SetUp, where the server says so (RTP-Info)."""
 
     keep_alive: float
+    begins: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,7 @@ class RtspClient:
         self._session = ""
         self._timeout = SESSION_TIMEOUT
         self._waiting: list[tuple[sdp.Media, str, dict[str, str]]] = []
-        self._setting_up: tuple[sdp.Media, tuple[int, int] | None] | None = None
+        self._setting_up: tuple[sdp.Media, str, tuple[int, int] | None] | None = None
         self._control = ""
         self._get_parameter = True
 
@@ -195,7 +199,7 @@ class RtspClient:
             yield self._set_up_done(response)
             self._next_set_up()
         else:
-            yield Playing(max(1.0, self._timeout / 2))
+            yield Playing(max(1.0, self._timeout / 2), self._begins(response.headers.get("rtp-info", "")))
 
     def _challenged(self, response: Response) -> bool:
         challenge = response.headers.get("www-authenticate", "")
@@ -213,7 +217,7 @@ class RtspClient:
         if self._waiting:
             medium, url, headers = self._waiting.pop(0)
             channels = _channels(headers["Transport"])
-            self._setting_up = (medium, channels)
+            self._setting_up = (medium, url, channels)
             self._ask(_Step.SETUP, "SETUP", url, headers)
         elif self._session:
             self._ask(_Step.PLAY, "PLAY", self._play_url(), {})
@@ -227,7 +231,7 @@ class RtspClient:
         if name.strip().lower() == "timeout" and value.strip().isdecimal():
             self._timeout = min(max(2, int(value)), 3600)
         assert self._setting_up is not None
-        medium, asked = self._setting_up
+        medium, url, asked = self._setting_up
         transport = response.headers.get("transport", "")
         parts = dict(part.strip().lower().partition("=")[::2] for part in transport.split(";"))
         channels = _pair(parts.get("interleaved", "")) or asked if asked else None
@@ -238,7 +242,17 @@ class RtspClient:
             number = int(ssrc, 16) & 0xFFFFFFFF if ssrc else None
         except ValueError:
             number = None
-        return SetUp(medium, channels, _pair(parts.get("server_port", "")) or (0, 0), parts.get("source", ""), number)
+        ports = _pair(parts.get("server_port", "")) or (0, 0)
+        return SetUp(medium, url, channels, ports, parts.get("source", ""), number)
+
+    def _begins(self, info: str) -> dict[str, int]:
+        begins = {}
+        for stream in info.split(","):
+            parts = dict(part.strip().partition("=")[::2] for part in stream.split(";"))
+            time = parts.get("rtptime", "")
+            if parts.get("url") and time.isascii() and time.isdecimal() and int(time) < 1 << 32:
+                begins[self._control_url(parts["url"])] = int(time)
+        return begins
 
     # URLs
 

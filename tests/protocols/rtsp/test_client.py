@@ -61,7 +61,8 @@ def playing(server: Server) -> list[Event]:
     transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1;ssrc=1F"
     events = server.answer("200 OK", ["Session: 77;timeout=20", transport])
     events += server.answer("200 OK", ["Session: 77", "Transport: RTP/AVP/TCP;unicast;interleaved=2-3"])
-    return events + server.answer("200 OK", ["Session: 77"])
+    info = "RTP-Info: url=rtsp://192.0.2.5:8554/live/t1;seq=5;rtptime=90000, url=t2;rtptime=8000,url=t3;rtptime=x"
+    return events + server.answer("200 OK", ["Session: 77", info])
 
 
 def test_from_description_to_play() -> None:
@@ -71,7 +72,7 @@ def test_from_description_to_play() -> None:
     assert (first.channels, first.ssrc, first.media.encoding) == ((0, 1), 0x1F, "H264")
     assert isinstance(second, SetUp)
     assert (second.channels, second.media.encoding) == ((2, 3), "PCMU")
-    assert play == Playing(10.0)
+    assert play == Playing(10.0, {"rtsp://192.0.2.5:8554/live/t1": 90_000, "rtsp://192.0.2.5:8554/live/t2": 8000})
     assert [(method, url) for method, url, _ in server.requests] == [
         ("DESCRIBE", "rtsp://192.0.2.5:8554/live?x=1"), ("SETUP", "rtsp://192.0.2.5:8554/live/t1"),
         ("SETUP", "rtsp://192.0.2.5:8554/live/t2"), ("PLAY", "rtsp://192.0.2.5:8554/live/"),

@@ -135,8 +135,10 @@ class Delivery(front.Front):
             buffers = [part.payload for part in found.parts] if isinstance(found, Segment) else [found.payload]
             headers = live.heads.media(found.content_type, sum(map(len, buffers)), part=isinstance(found, Part))
             if live.heads.cors.by_origin:
-                return Reply(200, headers + live.heads.cors.headers(request.origin or None), buffers)
-            reply = found.reply = Reply(200, headers, buffers)
+                reply = Reply(200, headers + live.heads.cors.headers(request.origin or None), buffers)
+            else:
+                reply = found.reply = Reply(200, headers, buffers)
+        live.output.traffic.sent_bytes += reply.size
         return reply
 
     def _hinted(self, live: Live, file: str) -> Awaiting[object]:
@@ -224,7 +226,9 @@ class Delivery(front.Front):
 
 
 def _playlist(request: Request, live: Live, rendered: Rendered, kind: int) -> Reply:
-    return rendered.reply(live.heads, kind, request.accept_encoding, request.origin)
+    reply = rendered.reply(live.heads, kind, request.accept_encoding, request.origin)
+    live.output.traffic.sent_bytes += reply.size
+    return reply
 
 
 def _until_there(live: Live, window: TrackWindow, wanted: Directives, now: float) -> Awaiting[None]:

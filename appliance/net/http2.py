@@ -34,7 +34,7 @@ from appliance.net.asgi import ClientDisconnected
 from appliance.net.connection import Address, Connection, Server
 from appliance.net.direct import Direct
 from appliance.net.dispatcher import Dispatcher
-from appliance.net.http2_fields import ResponseEncoder
+from appliance.net.http2_fields import RequestDecoder, ResponseEncoder
 from appliance.net.http2_stream import Http2Stream
 from appliance.net.transport import PlainTransport
 
@@ -84,6 +84,7 @@ class Http2Connection(Connection):
                 SettingCodes.MAX_HEADER_LIST_SIZE: self.limits.header_size,
             },
         )
+        self.h2.decoder = RequestDecoder()
         # A head over the limit up to four times of it is answered (431), beyond that the connection ends.
         self.h2.decoder.max_header_list_size = 4 * self.limits.header_size
         self.h2.encoder = ResponseEncoder(server.heads.hpack_lines)  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""HTTP/2 field lists: what a request may hold (RFC 9113 section 8), and responses as HPACK (RFC 7541).
+"""HTTP/2 field lists: what a request may hold (RFC 9113 section 8), requests and responses as HPACK (RFC 7541).
 
 Both do once for each different field what h2 and hpack do for every request: browsers and players repeat themselves.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
-from hpack.table import HeaderTable
+from hpack.exceptions import HPACKDecodingError, OversizedHeaderListError
+from hpack.hpack import Decoder, decode_integer
+from hpack.huffman_table import decode_huffman
+from hpack.table import HeaderTable, table_entry_size
 
 Field = tuple[bytes, bytes]
 
 _LONGEST_KNOWN = 256
 _MOST_KNOWN = 2048
+_LONGEST_INTEGER = 16
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
 _PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
@@ -60,6 +65,68 @@ class RequestFields:
                 self._known.clear()
             self._known.add((name, value))
         return True
+
+
+class RequestDecoder(Decoder):
+    """``hpack.Decoder`` with its limits and errors; strings that many clients send are decoded once for all."""
+
+    def decode(self, data: bytes, raw: bool = True) -> list[Field]:  # type: ignore[override]
+        """The fields of a whole block, as bytes whatever ``raw`` says. Raises HPACKError, or IndexError at its end."""
+        fields: list[Field] = []
+        table = self.header_table
+        size = at = 0
+        while at < len(data):
+            first = data[at]
+            if first & 0x80:  # Section 6.1
+                index, at = _read_integer(data, at, 7)
+                field = table.get_by_index(index)
+            elif first & 0x60 == 0x20:  # Section 6.3
+                if fields:
+                    raise HPACKDecodingError("a table size update behind a field")
+                at += self._update_encoding_context(data[at : at + _LONGEST_INTEGER])
+                continue
+            else:  # Section 6.2
+                indexing = first & 0x40
+                index, at = _read_integer(data, at, 6 if indexing else 4)
+                if index:
+                    name = table.get_by_index(index)[0]
+                else:
+                    name, at = _read_string(data, at)
+                value, at = _read_string(data, at)
+                field = (name, value)
+                if indexing:
+                    table.add(name, value)
+            fields.append(field)
+            size += table_entry_size(*field)
+            if size > self.max_header_list_size:
+                raise OversizedHeaderListError("the field list is too long")
+        self._assert_valid_table_size()
+        return fields
+
+
+def _read_integer(data: bytes, at: int, bits: int) -> tuple[int, int]:
+    """An integer, and where it ends."""
+    most = (1 << bits) - 1
+    value = data[at] & most
+    if value < most:
+        return value, at + 1
+    value, consumed = decode_integer(data[at : at + _LONGEST_INTEGER], bits)
+    return value, at + consumed
+
+
+def _read_string(data: bytes, at: int) -> tuple[bytes, int]:
+    """A string literal (section 5.2), and where it ends."""
+    huffman = data[at] & 0x80
+    length, at = _read_integer(data, at, 7)
+    text = data[at : at + length]
+    if len(text) != length:
+        raise HPACKDecodingError("the block is cut off")
+    if huffman:
+        text = _known_huffman(text) if length <= _LONGEST_KNOWN else decode_huffman(text)
+    return text, at + length
+
+
+_known_huffman = lru_cache(_MOST_KNOWN)(decode_huffman)
 
 
 class ResponseEncoder:

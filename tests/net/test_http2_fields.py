@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from h2.exceptions import ProtocolError
 from h2.utilities import HeaderValidationFlags, validate_headers
-from hpack import Decoder
+from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.net.http2_fields import Field, RequestFields, ResponseEncoder
+from appliance.net.http2_fields import Field, RequestDecoder, RequestFields, ResponseEncoder
 
 GOOD: list[Field] = [
     (b":method", b"GET"),
@@ -98,3 +98,33 @@ def test_a_peer_that_shrinks_its_table_is_told() -> None:
     decoder.max_allowed_table_size = 0
     assert decoder.decode(encoder.encode([(b"a", b"b")]), raw=True) == [(b"a", b"b")]
     assert encoder.encode([(b"a", b"b")])[0] != 0x20
+
+
+NAME = st.sampled_from([b":path", b"accept", b"x-a", b"cookie"]) | st.binary(max_size=12)
+FIELD = st.tuples(NAME, st.binary(max_size=300))
+BLOCK = st.lists(FIELD, max_size=6)
+
+
+def _outcome(decoder: Decoder, block: bytes) -> object:
+    try:
+        return [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
+    except OversizedHeaderListError:
+        return "oversized"
+    except (HPACKError, IndexError):
+        return "malformed"
+
+
+@given(st.lists(st.tuples(BLOCK, st.booleans(), st.sampled_from([None, 0, 100, 4096])), min_size=1, max_size=4))
+def test_requests_decode_as_with_hpack(blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]]) -> None:
+    encoder, ours, theirs = Encoder(), RequestDecoder(), Decoder()
+    for fields, huffman, table_size in blocks:
+        if table_size is not None:
+            encoder.header_table_size = table_size
+        block = encoder.encode(fields, huffman=huffman)
+        assert _outcome(ours, block) == _outcome(theirs, block) == fields
+
+
+@given(st.binary(max_size=80), st.integers(0, 2000))
+def test_no_block_is_taken_that_hpack_refuses(block: bytes, most: int) -> None:
+    ours, theirs = RequestDecoder(most), Decoder(most)
+    assert _outcome(ours, block) == _outcome(theirs, block)

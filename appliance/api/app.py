@@ -16,6 +16,7 @@ from appliance.api.ome.groups import LiveStreams
 from appliance.api.ome.output_profiles import OutputProfiles
 from appliance.api.ome.resources import Resources
 from appliance.api.ome.vhosts import Vhosts
+from appliance.api.openapi import OpenApi
 from appliance.api.routes import Route, RouteTable
 from appliance.api.status import status_app
 from appliance.api.view import EngineView
@@ -45,8 +46,9 @@ def management_api(engine: EngineView, token: TokenCheck, more: Iterable[Route] 
     settings = engine.settings
     managers = settings.managers
     names = managers.host.names
+    routes = [*Resources(engine).routes(), *more]
     return ManagementApi(
-        RouteTable([*Resources(engine).routes(), *more]),
+        RouteTable([*routes, *OpenApi(routes).routes()]),
         token,
         CrossOrigin(settings.defaults.cross_domains, managers.api.cross_domains if managers.api else None),
         lambda host: not names or host_matches(names, host),

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from appliance.access.roles import Role
+from appliance.api.contracts import Contract
 from appliance.api.envelope import Answer
 
 #: Path segments in patterns: ``{v}`` any text, ``{a}`` any without a colon (an action follows one).
@@ -23,13 +24,15 @@ Handler = Callable[..., Awaitable[Answer]]
 class Route:
     """``handler`` is called with the Request, then the names in the path, in order. A GET route answers HEAD as well.
 
-    ``role`` is the least that a caller must hold.
+    ``role`` is the least that a caller must hold. ``contract`` tells what it takes and gives, in the OpenAPI document;
+    without it that is looked up in ``appliance.api.contracts.CONTRACTS``.
     """
 
     method: str
     path: str
     handler: Handler
     role: Role
+    contract: Contract | None = None
 
 
 class RouteTable:

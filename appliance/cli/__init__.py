@@ -1,4 +1,4 @@
-"""The ``kiln`` command: ``kiln run | check | doctor | api | version``."""
+"""The ``kiln`` command: ``kiln run | check | doctor | api | token | version``."""
 
 from __future__ import annotations
 
@@ -45,15 +45,32 @@ def _parser() -> argparse.ArgumentParser:
     api.add_argument("method", metavar="METHOD", help="GET, POST, PATCH, DELETE …")
     api.add_argument("path", metavar="PATH", help="such as /v1/vhosts")
     api.add_argument("--data", metavar="JSON", help="the body; - reads it from standard input")
-    api.add_argument("--url", default="", help="such as http://box:8081 (default: $KILN_URL, else the local socket)")
-    api.add_argument("--token", default="", help="the access token or a named one (default: $KILN_ACCESS_TOKEN)")
-    api.add_argument("--state", type=Path, metavar="DIR", help="the state folder whose socket is used without a URL")
-    api.add_argument("--insecure", action="store_true", help="take any certificate of an https URL")
+    _add_connection(api)
     api.set_defaults(command=_api)
+
+    token = commands.add_parser("token", help="who else may call the API")
+    actions = token.add_subparsers(metavar="ACTION", required=True, dest="action")
+    add = actions.add_parser("add", help="make a token, and print it: it is shown this once")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--role", required=True, choices=("admin", "operator", "viewer"))
+    listing = actions.add_parser("list", help="names and roles")
+    revoke = actions.add_parser("revoke", help="it opens nothing from now on")
+    revoke.add_argument("name", metavar="NAME")
+    for action in (add, listing, revoke):
+        _add_connection(action)
+        action.set_defaults(command=_token)
 
     version = commands.add_parser("version", help="the version")
     version.set_defaults(command=_version)
     return parser
+
+
+def _add_connection(command: argparse.ArgumentParser) -> None:
+    """How a running box is reached."""
+    command.add_argument("--url", default="", help="http://box:8081 … (default: $KILN_URL, else the local socket)")
+    command.add_argument("--token", default="", help="the access token or a named one (default: $KILN_ACCESS_TOKEN)")
+    command.add_argument("--state", type=Path, metavar="DIR", help="whose socket is used where there is no URL")
+    command.add_argument("--insecure", action="store_true", help="take any certificate of an https URL")
 
 
 # Each command imports what it needs: `kiln version` must not load the engine.
@@ -83,6 +100,15 @@ def _api(options: argparse.Namespace) -> int:
     return api(
         options.method, options.path, data=options.data, url=options.url, token=options.token, state=options.state,
         insecure=options.insecure,
+    )  # fmt: skip
+
+
+def _token(options: argparse.Namespace) -> int:
+    from appliance.cli.token import token
+
+    return token(
+        options.action, getattr(options, "name", ""), getattr(options, "role", ""), url=options.url,
+        token=options.token, state=options.state, insecure=options.insecure,
     )  # fmt: skip
 
 

@@ -12,14 +12,15 @@ from appliance.errors import ConfigError
 from appliance.transcoder import sources
 from appliance.version import VERSION
 
+#: So many lines of one kind are shown.
+MOST_LINES = 20
 _WILDCARDS = ("*", "", "::", "0.0.0.0")
 
 
 def banner(engine: Engine) -> str:
     """Some lines of text that end with a line feed."""
     lines = [f"\nKiln {VERSION} is on the air. Ctrl-C ends it.\n\n", *_rows(engine)]
-    for path, text in engine.alarms.items():
-        lines.append(f"  warning  {path}: {text}\n")
+    lines += _shortened([f"  warning  {path}: {text}\n" for path, text in engine.alarms.items()], "warning")
     return "".join([*lines, "\n"])
 
 
@@ -31,9 +32,14 @@ def _rows(engine: Engine) -> Iterator[str]:
             yield f"           http://{watch}/{path}\n"
     rtmp = _address(engine, "rtmp", "rtmp")
     if rtmp:
-        for application in _applications(engine):
-            if application.settings.providers.rtmp is not None:
-                yield f"  send     rtmp://{rtmp}/{application.name}/<name>\n"
+        yield from _shortened(
+            [
+                f"  send     rtmp://{rtmp}/{application.name}/<name>\n"
+                for application in _applications(engine)
+                if application.settings.providers.rtmp is not None
+            ],
+            "send",
+        )
     srt = _address(engine, "srt", "srt")
     if srt:
         for application in _applications(engine):
@@ -43,6 +49,12 @@ def _rows(engine: Engine) -> Iterator[str]:
     if api:
         yield f"  API      http://{api}/v1/version\n"
     yield f"  token    {_token(engine)}\n"
+
+
+def _shortened(lines: list[str], what: str) -> list[str]:
+    """A terminal is no place for hundreds of them."""
+    more = len(lines) - MOST_LINES
+    return lines if more <= 0 else [*lines[:MOST_LINES], f"  {what:<8} … and {more} more\n"]
 
 
 def _address(engine: Engine, service: str, wanted: str = "http") -> str:

@@ -8,6 +8,7 @@ from functools import partial
 import trio
 
 from appliance.engine.directory import Directory
+from appliance.engine.mpegts_ports import find_target, mpegts_ports
 from appliance.engine.ports import Ports
 from appliance.engine.srt_ports import srt_ports
 from appliance.errors import KilnError
@@ -15,6 +16,7 @@ from appliance.media.contracts import Context, Progress, PullSource
 from appliance.net.listener import Listener
 from appliance.net.srt import SrtListener, SrtMissing
 from appliance.providers.capture import CaptureProvider
+from appliance.providers.mpegts import MpegtsPort, MpegtsProvider, Target
 from appliance.providers.rtmp import RtmpProvider
 from appliance.providers.rtsp import RtspPullSource
 from appliance.providers.srt import SrtPort, SrtProvider
@@ -38,12 +40,14 @@ class Ingest:
         self._supervisor = supervisor
         #: With its counters, and the statistics of each publisher; None when SRT is off.
         self.srt: SrtProvider | None = None
+        self.mpegts: MpegtsProvider | None = None
         #: What streams can be pulled with (``appliance.engine.pulls``).
         self.pull_sources: list[PullSource] = [RtspPullSource(context)]
 
     def add_all(self) -> None:
         self._add_rtmp()
         self._add_srt()
+        self._add_mpegts()
         self._add_capture()
 
     def _add_rtmp(self) -> None:
@@ -89,6 +93,38 @@ class Ingest:
 
         self._ports.expect("srt")
         self._supervisor.add(ChildSpec(name="srt", start=start, order=ORDER))
+
+    def _add_mpegts(self) -> None:
+        bind, addresses = self._settings.bind.providers.mpegts, self._settings.ip
+        if bind is None:
+            return
+
+        def applications() -> list[tuple[str, models.Application]]:
+            return [
+                (vhost.name, application.settings)
+                for vhost in self._directory.vhosts.values() for application in vhost.applications.values()
+            ]  # fmt: skip
+
+        def look_up(port: MpegtsPort) -> Target | None:
+            return find_target(port, addresses, applications())
+
+        def opened(places: Sequence[tuple[str, str, int]]) -> None:
+            self._ports.forget("mpegts")
+            for scheme, host, port in places:
+                self._ports.opened("mpegts", scheme, host, port)
+            self._ports.attempted("mpegts")
+
+        async def start(progress: Progress) -> None:
+            places = mpegts_ports(bind, addresses, applications())
+            self.mpegts = MpegtsProvider(self._context, places, look_up, opened)
+            try:
+                await self.mpegts.run(progress)
+            except KilnError as error:
+                self._ports.failed("mpegts", error)
+                raise
+
+        self._ports.expect("mpegts")
+        self._supervisor.add(ChildSpec(name="mpegts", start=start, order=ORDER))
 
     def _add_capture(self) -> None:
         for vhost in self._directory.vhosts.values():

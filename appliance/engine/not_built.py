@@ -15,7 +15,7 @@ NOT_ENFORCED = "not enforced in this version"
 
 #: Attribute of Providers or Publishers -> its element in Server.xml.
 PROVIDERS = {
-    "mpegts": "MPEGTS", "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
+    "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
     "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
@@ -25,7 +25,7 @@ PUBLISHERS = {
 
 
 #: Attribute of Bind/Providers and Bind/Publishers -> its element, of those that open no port.
-BOUND_PROVIDERS = {"rtsp": "RTSP", "mpegts": "MPEGTS", "webrtc": "WebRTC"}
+BOUND_PROVIDERS = {"rtsp": "RTSP", "webrtc": "WebRTC"}
 BOUND_PUBLISHERS = {"webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
 
 
@@ -123,8 +123,6 @@ def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, st
         yield f"{path}/DVR", "viewers can't rewind further than the playlist"
     if llhls.drm.enable:
         yield f"{path}/DRM", "nothing is encrypted"
-    if any(dump.enable for dump in llhls.dumps):
-        yield f"{path}/Dumps", "nothing is copied to disk"
 
 
 def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[str, str]]:

@@ -114,10 +114,10 @@ def _srt(part: models.BindSrt, where: Where, path: str, kind: str) -> Iterator[L
 
 def _datagrams(where: Where, path: str, kind: str, text: str, protocol: str) -> Listener:
     try:
-        numbers = parse_ports(text, protocol).numbers
+        ports = parse_ports(text, protocol)
     except ConfigError:
-        numbers = ()  # a rule has said so already
-    return Listener(where, path, kind, "udp", numbers)
+        return Listener(where, path, kind, "udp", ())  # a rule has said so already
+    return Listener(where, path, kind, "tcp" if ports.protocol == "tcp" else "udp", ports.numbers)
 
 
 def _tls_without_certificate(server: models.Server) -> Iterator[Found]:

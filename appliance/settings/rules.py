@@ -175,6 +175,17 @@ def ports(attr: str, protocol: str, *allowed: str) -> Rule:
     return rule
 
 
+def _multicast(model: models.MpegtsStream, given: Given) -> Iterator[Broken]:
+    if not model.group:
+        return
+    try:
+        group = ipaddress.ip_address(model.group)
+    except ValueError:
+        group = None
+    if group is None or not group.is_multicast:
+        yield Broken(f"Invalid multicast group: [{model.group[:60]}]", "group", hint="An address such as 239.1.1.1.")
+
+
 def candidates(attr: str, protocol: str) -> Rule:
     def rule(model: models.IceCandidates, given: Given) -> Iterator[Broken]:
         for index, text in enumerate(getattr(model, attr)):
@@ -223,7 +234,7 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
         distinct("virtual_hosts", "name", "Duplicate virtual host name: {}"),
     ),
     models.Egress: (egress_networks,),
-    models.BindMpegts: (ports("port", "udp"),),
+    models.BindMpegts: (ports("port", "udp", "tcp"),),
     models.BindSrt: (ports("port", "srt", "udp"),),
     models.BindSrtPublisher: (ports("port", "srt", "udp"),),
     models.SrtStream: (ports("port", "srt", "udp"),),
@@ -302,7 +313,7 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
     models.OvtProvider: (_TIMESTAMPS, no_silence_timeout("Ovt")),
     models.FileProvider: (_TIMESTAMPS, no_silence_timeout("File")),
     models.ScheduleProvider: (_TIMESTAMPS, no_silence_timeout("Scheduled")),
-    models.MpegtsStream: (named("stream", macros=True), ports("port", "udp")),
+    models.MpegtsStream: (named("stream", macros=True), ports("port", "udp", "tcp"), _multicast),
     models.Capture: (distinct("streams", "name", "Duplicate capture stream name: {}"),),
     models.CaptureStream: (named("stream"),),
     models.FileStream: (named("stream"),),

@@ -54,14 +54,14 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     app = "VirtualHost v/Application a"
     server = ["Type", "StunServer", "PrivacyProtection"]
     server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot")]
-    server += [f"Bind/Providers/{name}" for name in ("RTSP", "MPEGTS", "WebRTC")]
+    server += [f"Bind/Providers/{name}" for name in ("RTSP", "WebRTC")]
     server += [f"Bind/Publishers/{name}" for name in ("WebRTC", "SRT", "OVT")]
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
     assert told == [
         *(f"Server/{path}" for path in server),
         "Server/Bind/Providers/RTMP/TLSPort",
         f"{app}/Providers/RTMP/UseIncomingTimestamp",
-        *(f"{app}/Publishers/LLHLS/{name}" for name in ("DVR", "DRM", "Dumps")),
+        *(f"{app}/Publishers/LLHLS/{name}" for name in ("DVR", "DRM")),
         *(f"{app}/OutputProfiles/{name}" for name in profiles),
     ]
 

@@ -17,6 +17,7 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.net.http_server": "accepts, and sweeps its connections",
     "appliance.net.tcp_server": "a task a connection",
     "appliance.net.websocket": "reads ahead beside the handler",
+    "appliance.providers.mpegts.provider": "a task a port",
     "appliance.providers.rtmp.provider": "a task a listener",
     "appliance.providers.srt.provider": "a task a listener, and one a publisher",
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",

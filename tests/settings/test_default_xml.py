@@ -176,7 +176,8 @@ def test_what_the_box_starts_with() -> None:
     assert server.bind.providers.rtmp.port == 1935
     assert server.bind.publishers.llhls is not None
     assert server.bind.publishers.llhls.port == 3333
-    assert server.bind.providers.srt is None
+    assert server.bind.providers.srt is not None
+    assert server.bind.providers.srt.port == "9999/srt"
     assert server.managers.api is not None
     assert server.managers.api.access_token == ""
     (vhost,) = server.virtual_hosts

@@ -105,10 +105,13 @@ class MultiplexProvider(Provider, frozen=True, kw_only=True):
 
 
 class MpegtsStream(Node, frozen=True, kw_only=True):
-    """``name`` may hold ``${Port}``; ``port`` one of Bind/Providers/MPEGTS."""
+    """``name`` may hold ``${Port}``; ``port`` one of Bind/Providers/MPEGTS. ``group`` is Kiln's own: a multicast group
+    to join, on ``interface`` (an address of this box, for IPv6 a name; "" lets the system choose)."""
 
     name: str = "stream"
     port: str = "4000/udp"
+    group: str = ""
+    interface: str = ""
 
 
 class MpegtsProvider(Provider, frozen=True, kw_only=True):

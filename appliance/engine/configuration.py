@@ -60,6 +60,7 @@ class Configuration:
         self.entries = entries or []
         self.alarms: dict[str, str] = {}
         self._orders: dict[tuple[str, str], int] = {}
+        self._last = 0
 
     @classmethod
     def of_file(cls, settings: models.Server, raw: Raw) -> Configuration:
@@ -82,13 +83,15 @@ class Configuration:
         made._add_stored(vhosts, applications)
         return made
 
-    def put(self, transaction: Transaction, kind: str, key: str, raw: Raw) -> None:
-        """Keep what was written; a new one comes last in the order."""
-        order = self._orders.setdefault((kind, key), 1 + max(self._orders.values(), default=0))
-        transaction.put(kind, key, msgspec.json.encode(Stored(order, raw)))
+    def add(self, transaction: Transaction, kind: str, key: str, raw: Raw) -> None:
+        """Keep what was written; it comes last in the order."""
+        self._last += 1
+        self._orders[kind, key] = self._last
+        self.put(transaction, kind, key, raw)
 
-    def delete(self, transaction: Transaction, kind: str, key: str) -> None:
-        transaction.delete(kind, key)
+    def put(self, transaction: Transaction, kind: str, key: str, raw: Raw) -> None:
+        """Keep what was written instead of what was there."""
+        transaction.put(kind, key, msgspec.json.encode(Stored(self._orders[kind, key], raw)))
 
     def _add_stored(self, vhosts: Mapping[str, bytes], applications: Mapping[str, bytes]) -> None:
         declared = {entry.settings.name for entry in self.entries}
@@ -118,6 +121,7 @@ class Configuration:
                 self._left_out(kind, key, str(error))
                 continue
             self._orders[kind, key] = stored.order
+            self._last = max(self._last, stored.order)
             found.append((key, stored))
         return sorted(found, key=lambda each: (each[1].order, each[0]))
 

@@ -80,10 +80,10 @@ class Editor:
         def store(transaction: Transaction) -> None:
             for name, entry in entries.items():
                 _forget_below(transaction, name)
-                engine.configuration.put(transaction, VHOST, name, entry.raw)
+                engine.configuration.add(transaction, VHOST, name, entry.raw)
                 for application in entry.applications:
                     key = f"{name}/{application.settings.name}"
-                    engine.configuration.put(transaction, APPLICATION, key, application.raw)
+                    engine.configuration.add(transaction, APPLICATION, key, application.raw)
 
         async def apply() -> None:
             results.extend(each if isinstance(each, KilnError) else self._bring_up(each) for each in outcomes)
@@ -185,7 +185,7 @@ class Editor:
 
         def store(transaction: Transaction) -> None:
             for name, entry in entries.items():
-                self._engine.configuration.put(transaction, APPLICATION, f"{vhost}/{name}", entry.raw)
+                self._engine.configuration.add(transaction, APPLICATION, f"{vhost}/{name}", entry.raw)
 
         async def apply() -> None:
             results.extend(each if isinstance(each, KilnError) else self._start(found, each) for each in outcomes)
@@ -288,11 +288,15 @@ class Editor:
 
     def _note(self, vhost: models.VirtualHost, *applications: models.Application) -> None:
         alarms = self._engine.alarms
+        fresh = 0
         for path, effect in without_effect_in(vhost, *applications):
             key = f"settings:{path}"
             if key not in alarms:
                 alarms[key] = f"not built in this version: {effect}"
-                log.info("not built in this version setting=%s effect=%r", path, effect)
+                fresh += 1
+                log.debug("not built in this version setting=%s effect=%r", path, effect)
+        if fresh:
+            log.warning("not built in this version, see the alarms vhost=%s settings=%d", vhost.name, fresh)
 
     def _forget_alarms(self, prefix: str) -> None:
         for key in [key for key in self._engine.alarms if key.startswith(prefix)]:

@@ -341,10 +341,12 @@ async def test_all_of_it_is_there_again(tmp_path: Path) -> None:
         await told(box, "POST", APPS, [{"name": "two", "type": "live"}, {"name": "a", "type": "live"}])
         await told(box, "PATCH", f"{APPS}/one", {"publishers": {"llhls": {"segmentCount": 9}}})
         await told(box, "DELETE", f"{APPS}/two")
+        await told(box, "DELETE", f"{APPS}/a")
+        await told(box, "POST", APPS, [{"name": "three", "type": "live"}, {"name": "a", "type": "live"}])
         before = [await told(box, "GET", path) for path in ("/v1/vhosts", "/v1/vhosts/tv", APPS, f"{APPS}/one")]
     async with open_box(tmp_path) as box:
         assert [await told(box, "GET", path) for path in ("/v1/vhosts", "/v1/vhosts/tv", APPS, f"{APPS}/one")] == before
-        assert (await told(box, "GET", APPS))[1]["response"] == ["one", "a"]
+        assert (await told(box, "GET", APPS))[1]["response"] == ["one", "three", "a"]
 
 
 async def test_without_a_config_file_the_default_is_written_once(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ AUDIO = Track(id=1, media=MediaType.AUDIO, codec=Codec.AAC, timescale=48000, sam
 RTMP = Source("Rtmp", "TCP://127.0.0.1:5", "127.0.0.1")
 
 
-@dataclass
+@dataclass(eq=False)
 class Recorder:
     """A publisher that keeps what it gets."""
 

@@ -33,6 +33,8 @@ WATCH_EVERY = 0.1
 #: Waits before the next worker after 1, 2, 3 … faults within `FAULT_WINDOW` seconds.
 BACKOFF = (0.0, 0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 FAULT_WINDOW = 60.0
+#: The longest wait after a worker that had given something: staying on the air comes before sparing the processor.
+LONGEST_ON_AIR = 0.5
 #: How long a worker may take to finish when the input has ended.
 FINISH_SECONDS = 2.0
 #: Bounds of what the reader holds for a worker that does not read.
@@ -122,6 +124,7 @@ class Transcoder:
     async def run(self, progress: Progress) -> None:
         """Until the input stream ends (a raw source never does) or it is cancelled. Worker faults don't end it."""
         while not self._stopping or self._input is not None:
+            given = self._packets_out
             fault = await self._live(progress)
             if fault is None or (self._stopping and self._input is None):
                 return
@@ -131,6 +134,8 @@ class Transcoder:
             self._fallback.worker_lost(self._suspect, in_use, self._clock.monotonic() / NANOSECONDS)
             self._suspect = None
             delay = self._backoff()
+            if self._packets_out > given:
+                delay = min(delay, LONGEST_ON_AIR)
             log.error("codec worker failed stream=%s fault=%r restarts=%d wait=%.1f", self.label, fault, self.restarts,
                       delay)  # fmt: skip
             self._sink.fault(fault)

@@ -15,6 +15,7 @@ from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
 from appliance.publishers import hls, thumbnail
+from appliance.publishers.dump import DumpRunner
 from appliance.publishers.hls import HlsPublisher
 from appliance.publishers.llhls import LlhlsPublisher
 from appliance.publishers.thumbnail import ThumbnailPublisher
@@ -43,7 +44,7 @@ class Delivery:
         self.llhls = LlhlsPublisher(context)
         self.hls = HlsPublisher(context)
         self.thumbnail = ThumbnailPublisher(context)
-        self.runners: dict[str, TaskRunner[Any]] = {}
+        self.runners: dict[str, TaskRunner[Any]] = {"dump": DumpRunner(context, self.llhls, changed)}
 
     @property
     def publishers(self) -> Sequence[Publisher]:

@@ -90,8 +90,16 @@ class Live:
         self.legacy = _default_query(settings, "_HLS_legacy", False)
         self.rewind = _default_query(settings, "_HLS_rewind", True)
         self.heads = self._heads()
+        #: Set, and another put in its place, when a track has one more whole segment, and at the end.
+        self.grown = trio.Event()
+        self._segments = 0
         self._ready = False
         self._finished = False
+
+    @property
+    def finished(self) -> bool:
+        """Its source has stopped or it was concluded: all segments are whole."""
+        return self._finished
 
     @property
     def gone(self) -> bool:
@@ -142,6 +150,7 @@ class Live:
             return
         self._finished = True
         self.packager.finish()
+        self._grow()
         if not self._ready and any(window.started for window in self.windows.values()):
             self._begin()
 
@@ -189,7 +198,15 @@ class Live:
         self.hold_back = max(self.hold_back, 3 * window.part_target)
         if not self._ready:
             self._look_if_ready()
+        segments = sum(each.completed for each in self.windows.values())
+        if segments != self._segments:
+            self._segments = segments
+            self._grow()
         self.lots[window.track.id].release_all()
+
+    def _grow(self) -> None:
+        grown, self.grown = self.grown, trio.Event()
+        grown.set()
 
     def _look_if_ready(self) -> None:
         if self._ready or not self.target_duration or not self.packager.complete:

@@ -119,12 +119,14 @@ def _hint_and_reports(live: Live, window: TrackWindow) -> str:
     return text
 
 
-def master_text(live: Live, playlist: Playlist, session: str = "") -> str:
+def master_text(live: Live, playlist: Playlist, session: str = "", *, prefix: str | None = None) -> str:
     """A master playlist (wire catalogue 4.6); "" when none of its renditions can be played.
 
-    ``session`` is put as a path segment before each media playlist.
+    ``session`` is put as a path segment before each media playlist; ``prefix`` stands in place of the path that the
+    playlist's options ask for.
     """
-    prefix = _prefix(live, playlist.hls_chunklist_path_depth) + (f"~{session}/" if session else "")
+    if prefix is None:
+        prefix = _prefix(live, playlist.hls_chunklist_path_depth) + (f"~{session}/" if session else "")
     groups: dict[str, list[TrackWindow]] = {}
     variants = []
     for rendition in playlist.renditions:

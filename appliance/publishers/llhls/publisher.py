@@ -150,7 +150,6 @@ def _report_what_is_not_built(output: OutputStream, settings: Settings) -> None:
     missing = {
         "DVR": settings.dvr.enable,
         "DRM": settings.drm.enable,
-        "Dumps": any(dump.enable for dump in settings.dumps),
     }
     for name, wanted in missing.items():
         if wanted:

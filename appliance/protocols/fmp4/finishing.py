@@ -19,8 +19,6 @@ from appliance.protocols.fmp4.boxes import box, full_box
 from appliance.protocols.fmp4.movie import (
     AUDIO_RUN,
     MOVIE_TIMESCALE,
-    SPARE_HEADER,
-    UNITY_MATRIX,
     VIDEO_RUN,
     mvhd,
 )
@@ -285,9 +283,10 @@ def _is_finished(read: Read, size: int) -> bool:
 
 def covered_end(read: Read) -> int:
     """Where the final ``moov`` of a finished movie ends: what lies behind is spare room."""
-    at = _BOX.unpack(read(0, 8))[0]
-    moov = at + int(struct.unpack_from(">Q", read(at, 16), 8)[0])
-    return moov + int(_BOX.unpack(read(moov, 8))[0])
+    at: int = _BOX.unpack(read(0, 8))[0]
+    covered: int = struct.unpack_from(">Q", read(at, 16), 8)[0]
+    size: int = _BOX.unpack(read(at + covered, 8))[0]
+    return at + covered + size
 
 
 def _read_head(read: Read, size: int) -> bytes:
@@ -378,4 +377,4 @@ def _big_endian(values: array[int]) -> bytes:
     return values.tobytes()
 
 
-__all__ = ["SPARE_HEADER", "UNITY_MATRIX", "Movie", "Read", "Survey", "covered_end", "survey"]
+__all__ = ["Movie", "Read", "Survey", "covered_end", "survey"]

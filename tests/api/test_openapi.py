@@ -17,7 +17,7 @@ from tests.api.box import Box, open_box
 
 def routes(box: Box) -> tuple[Route, ...]:
     """Those of the API behind the status page."""
-    cells = [cell.cell_contents for cell in box.api.__closure__ or ()]  # type: ignore[attr-defined]
+    cells = [cell.cell_contents for cell in box.api.__closure__ or ()]
     (api,) = [each for each in cells if isinstance(each, ManagementApi)]
     return api._routes.routes
 
@@ -35,7 +35,9 @@ async def test_every_route_is_told_with_its_role(tmp_path: Path) -> None:
         told = await document(box)
         known = routes(box)
     operations = {
-        (method.upper(), path): operation for path, found in told["paths"].items() for method, operation in found.items()
+        (method.upper(), path): operation
+        for path, found in told["paths"].items()
+        for method, operation in found.items()
     }
     assert len(known) > 40
     assert operations.keys() == {(route.method, public_path(route.path)[0]) for route in known}

@@ -118,10 +118,12 @@ class Feed:
         """
         self._followers += 1
         try:
+            beginning = b"retry: 1000\n\n"
             seen = self._resume(last_id)
-            await write(b"retry: 1000\n\n" if seen is not None else b"retry: 1000\n\n" + self._whole())
             if seen is None:
+                beginning += self._whole()
                 seen = self._last
+            await write(beginning)
             while True:
                 if seen == self._last:
                     with trio.move_on_after(KEEP_ALIVE) as waited:
@@ -194,6 +196,8 @@ class Feed:
                 self._publish(WORDS[section][2], {section: {key: None}})
         if figures:
             self._publish("figures", figures)
+        if first:
+            self._snapshot = None
         self.looks += 1
         self._looked_at = trio.current_time()
         self._looked.set()

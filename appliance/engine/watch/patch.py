@@ -23,16 +23,16 @@ def difference(old: Item, new: Item) -> tuple[Item, Item]:
         known = old.get(key)
         if known == value:
             continue
-        if key == FIGURES:
-            figures[key] = _merged(*difference(known, value)) if isinstance(known, dict) else value
-        elif isinstance(known, dict) and isinstance(value, dict):
+        if not isinstance(known, dict) or not isinstance(value, dict):
+            (figures if key == FIGURES else happened)[key] = value
+        elif key == FIGURES:
+            figures[key] = _merged(*difference(known, value))
+        else:
             below_happened, below_figures = difference(known, value)
             if below_happened:
                 happened[key] = below_happened
             if below_figures:
                 figures[key] = below_figures
-        else:
-            happened[key] = value
     for key in old.keys() - new.keys():
         happened[key] = None
     return happened, figures

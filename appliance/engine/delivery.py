@@ -18,6 +18,7 @@ from appliance.publishers import hls, thumbnail
 from appliance.publishers.dump import DumpRunner
 from appliance.publishers.hls import HlsPublisher
 from appliance.publishers.llhls import LlhlsPublisher
+from appliance.publishers.push import PushRunner
 from appliance.publishers.thumbnail import ThumbnailPublisher
 from appliance.supervisor import ChildSpec, Supervisor
 
@@ -44,7 +45,9 @@ class Delivery:
         self.llhls = LlhlsPublisher(context)
         self.hls = HlsPublisher(context)
         self.thumbnail = ThumbnailPublisher(context)
-        self.runners: dict[str, TaskRunner[Any]] = {"dump": DumpRunner(context, self.llhls, changed)}
+        self.runners: dict[str, TaskRunner[Any]] = {
+            "dump": DumpRunner(context, self.llhls, changed), "push": PushRunner(context, changed),
+        }  # fmt: skip
 
     @property
     def publishers(self) -> Sequence[Publisher]:

@@ -19,7 +19,7 @@ PROVIDERS = {
     "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
-    "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE", "push": "Push",
+    "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE",
     "mpegts_push": "MPEGTSPush", "rtmp_push": "RTMPPush", "srt_push": "SRTPush",
 }  # fmt: skip
 
@@ -126,8 +126,8 @@ def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, st
 
 
 def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[str, str]]:
-    if profiles.media_options.subtitles.enable:
-        yield f"{path}/MediaOptions/Subtitles", "no subtitle tracks are made"
+    if any(each.transcription is not None for each in profiles.media_options.subtitles.renditions):
+        yield f"{path}/MediaOptions/Subtitles/Rendition/Transcription", "no speech is turned into text"
     if profiles.media_options.overlays.enable:
         yield f"{path}/MediaOptions/Overlays", "nothing is drawn"
     if profiles.hwaccels.decoder.enable:

@@ -14,7 +14,7 @@ SERVER = """<Server version="8"><Type>origin</Type><IP>*</IP><Bind/>
 <SignedPolicy><PolicyQueryKeyName>p</PolicyQueryKeyName><SignatureQueryKeyName>s</SignatureQueryKeyName>
 <SecretKey>k</SecretKey><Enables><Providers>rtmp, srt</Providers><Publishers>llhls</Publishers></Enables></SignedPolicy>
 <Applications><Application><Name>app</Name><Type>live</Type>
-<Providers><RTMP/><SRT/></Providers><Publishers><LLHLS/><Push/></Publishers></Application></Applications>
+<Providers><RTMP/><SRT/></Providers><Publishers><LLHLS/><OVT/></Publishers></Application></Applications>
 </VirtualHost></VirtualHosts></Server>"""
 
 
@@ -28,7 +28,7 @@ def test_each_thing_is_told_by_its_path(tmp_path: Path) -> None:
     told = dict(without_effect(load(tmp_path)))
     assert told == {
         "VirtualHost tv/SignedPolicy": "not enforced in this version: what it lists is refused (rtmp, srt, llhls)",
-        "VirtualHost tv/Application app/Publishers/Push": "off",
+        "VirtualHost tv/Application app/Publishers/OVT": "off",
     }
 
 

@@ -1,0 +1,110 @@
+"""Pushed streams as real far ends get them."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+import av
+import pytest
+import trio
+
+from appliance.media.packet import Packet
+from appliance.media.tasks import Push, TaskState
+from tests.kit.ffmpeg import B_FRAMES, SMALL, Ffmpeg, SourceSpec, source
+from tests.kit.frames import of_file
+from tests.kit.ports import free_port
+from tests.publishers.push.far_end import missing, receiver
+from tests.publishers.push.kit import free_udp_port, programme, push, pusher, until
+
+SECONDS = 4.0
+
+
+async def pushed(task: Push, far_end: Ffmpeg, *, media: Path | None = None) -> list[Packet]:
+    """Play a while into ``task``'s target and end; what was played."""
+    show = programme(media or source(SMALL), speed=2)
+    async with pusher(show.output) as push_:
+        push_.start(task)
+        await until(lambda: task.state is TaskState.STARTED)
+        await show.play(SECONDS)
+        await until(lambda: task.sent_time >= 1000 * SECONDS - 100)
+        await push_.end()
+    assert task.error == ""
+    assert task.sent_bytes == task.total_sent_bytes > 200_000
+    assert task.total_sent_time == task.sent_time
+    assert task.dropped == 0
+    assert task.sequence >= 1
+    with contextlib.suppress(trio.TooSlowError):
+        await until(lambda: not far_end.running, 3)
+    far_end.stop()
+    return show.played
+
+
+@pytest.mark.parametrize("spec", [SMALL, B_FRAMES])
+async def test_rtmp_server_gets_every_frame(spec: SourceSpec, tmp_path: Path) -> None:
+    port = free_port()
+    media = source(spec)
+    with receiver(f"rtmp://127.0.0.1:{port}/live/key", tmp_path / "got.flv", "-listen", "1") as far_end:
+        played = await pushed(push(f"rtmp://127.0.0.1:{port}/live", key="key"), far_end, media=media)
+    assert missing(tmp_path / "got.flv", played) == 0
+    video, audio = of_file(tmp_path / "got.flv", "video"), of_file(tmp_path / "got.flv", "audio")
+    assert video[0].dts == 0
+    assert len(video) == int(SECONDS * 30)
+    assert len(audio) >= SECONDS * 46
+
+
+async def test_tcp_listener_gets_every_frame(tmp_path: Path) -> None:
+    port = free_port()
+    with receiver(f"tcp://127.0.0.1:{port}?listen=1", tmp_path / "got.flv", "-f", "mpegts") as far_end:
+        played = await pushed(push(f"tcp://127.0.0.1:{port}"), far_end)
+    assert missing(tmp_path / "got.flv", played) == 0
+
+
+async def test_udp_receiver_gets_every_frame(tmp_path: Path) -> None:
+    with free_udp_port() as port:
+        pass
+    with receiver(f"udp://127.0.0.1:{port}?timeout=2000000", tmp_path / "got.flv", "-f", "mpegts") as far_end:
+        await until(lambda: udp_bound(port))
+        played = await pushed(push(f"udp://127.0.0.1:{port}?pkt_size=1316"), far_end)
+    assert missing(tmp_path / "got.flv", played) == 0
+
+
+@pytest.mark.needs("libsrt")
+@pytest.mark.parametrize("secret", ["", "&passphrase=correct-horse-battery&pbkeylen=16"])
+async def test_srt_listener_gets_every_frame(secret: str, tmp_path: Path) -> None:
+    with free_udp_port() as port:
+        pass
+    far = f"srt://127.0.0.1:{port}?mode=listener{secret}"
+    with receiver(far, tmp_path / "got.flv", "-f", "mpegts") as far_end:
+        task = push(f"srt://127.0.0.1:{port}?mode=caller&latency=120000&timeout=500000{secret}")
+        played = await pushed(task, far_end)
+    assert missing(tmp_path / "got.flv", played) == 0
+
+
+@pytest.mark.needs("libsrt", "srt-tools")
+async def test_srt_live_transmit_gets_every_frame(tmp_path: Path) -> None:
+    with free_udp_port() as port:
+        pass
+    with (tmp_path / "got.ts").open("wb") as file:
+        command = ["srt-live-transmit", "-q", f"srt://:{port}", "file://con"]
+        far_end = subprocess.Popen(command, stdout=file)  # noqa: ASYNC220
+    try:
+        show = programme(source(SMALL), speed=2)
+        task = push(f"srt://127.0.0.1:{port}", key="#!::r=cam,m=publish")
+        async with pusher(show.output) as push_:
+            push_.start(task)
+            await until(lambda: task.state is TaskState.STARTED)
+            await show.play(SECONDS)
+            await push_.end()
+    finally:
+        far_end.terminate()
+        far_end.wait(5)
+    with av.open(str(tmp_path / "got.ts")) as container:
+        pictures = [packet for packet in container.demux(video=0) if packet.dts is not None]
+    assert len(pictures) == int(SECONDS * 30)
+
+
+def udp_bound(port: int) -> bool:
+    rows = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(int(row.split()[1].rpartition(":")[2], 16) == port for row in rows)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -62,8 +61,7 @@ async def _ask(client: Client, method: str, path: str, body: bytes | None) -> in
     async with client:
         pieces: list[bytes] = []
         head: Reply | None = None
-        answer = cast("AsyncGenerator[Reply | bytes, None]", client.open(method, path, body))
-        async with aclosing(answer):
+        async with aclosing(client.open(method, path, body)) as answer:
             async for piece in answer:
                 if isinstance(piece, Reply):
                     head = piece

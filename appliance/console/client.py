@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -111,22 +112,27 @@ class Client:
             raise Refused(reply.status, reply.reason)
         return reply.value.get("response") if isinstance(reply.value, dict) else reply.value
 
-    async def open(self, method: str, path: str, body: bytes | None = None) -> AsyncIterator[Reply | bytes]:
-        """The answer in pieces as they come: first its head (a Reply without a body), then its bytes."""
+    async def open(self, method: str, path: str, body: bytes | None = None) -> AsyncGenerator[Reply | bytes, None]:
+        """The answer in pieces as they come: first its head (a Reply without a body), then its bytes. To be closed
+        (``contextlib.aclosing``) by who leaves it early. Raises NotReachable."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         timeout = httpx.Timeout(TIMEOUT, read=SILENCE)
         try:
             async with self._http.stream(method, path, content=body, headers=headers, timeout=timeout) as answer:
                 yield _reply(answer, b"", parse=False)
-                async for piece in answer.aiter_bytes():
-                    yield piece
+                async with aclosing(_pieces(answer)) as pieces:
+                    async for piece in pieces:
+                        yield piece
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             raise self._not_reachable(error) from error
 
-    async def events(self, path: str = "/box/v1/events", connected: Connected | None = None) -> AsyncIterator[Event]:
+    async def events(
+        self, path: str = "/box/v1/events", connected: Connected | None = None
+    ) -> AsyncGenerator[Event, None]:
         """Server-sent events for ever: when the connection is lost another goes on after the last event that came.
 
-        Raises Refused when the box says no in a way that another try does not mend (4xx).
+        To be closed (``contextlib.aclosing``). Raises Refused when the box says no in a way that another try does not
+        mend (4xx).
         """
         last_id, failures = "", 0
         retry = RETRY[0]
@@ -143,10 +149,11 @@ class Client:
                         failures = 0
                         if connected is not None:
                             connected("")
-                        async for piece in answer.aiter_bytes():
-                            for event in parser.receive_data(piece):
-                                last_id = event.id
-                                yield event
+                        async with aclosing(_pieces(answer)) as pieces:
+                            async for piece in pieces:
+                                for event in parser.receive_data(piece):
+                                    last_id = event.id
+                                    yield event
                     else:
                         refusal = _reply(answer, await answer.aread())
                         if 400 <= refusal.status < 500 and refusal.status != 429:
@@ -164,6 +171,20 @@ class Client:
         if isinstance(error, httpx.TimeoutException):
             return NotReachable(f"{self.place} does not answer in time")
         return NotReachable(f"nothing answers at {self.place} ({error or type(error).__name__})")
+
+
+async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body as it comes. Who leaves early must close this: httpx's own layers are left in order then."""
+    pieces = answer.aiter_bytes()
+    try:
+        async for piece in pieces:
+            yield piece
+    except GeneratorExit:
+        await answer.aclose()
+        with suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
+            # Nothing comes out of a closed connection: each generator under this one sees that, and ends.
+            await pieces.__anext__()
+        raise
 
 
 def _reply(answer: httpx.Response, body: bytes, *, parse: bool = True) -> Reply:

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import trio
+
 from appliance.engine.ports import Ports
+from appliance.engine.srt_ports import srt_ports
+from appliance.errors import KilnError
 from appliance.media.contracts import Context, Progress, Publisher
 from appliance.media.tasks import TaskChanged, TaskRunner
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
@@ -14,12 +18,17 @@ from appliance.net.direct import WithDirect
 from appliance.net.http_server import HttpServer
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener
+from appliance.net.srt import SrtListener, SrtMissing
 from appliance.publishers import hls, thumbnail
 from appliance.publishers.dump import DumpRunner
 from appliance.publishers.hls import HlsPublisher
 from appliance.publishers.llhls import LlhlsPublisher
 from appliance.publishers.push import PushRunner
+from appliance.publishers.record import RecordRunner
+from appliance.publishers.srt import SrtPlayPort, SrtPlayServer, SrtPublisher
 from appliance.publishers.thumbnail import ThumbnailPublisher
+from appliance.settings import models
+from appliance.storage.client import DiskClient
 from appliance.supervisor import ChildSpec, Supervisor
 
 SERVER_HEADER = "Kiln"
@@ -41,17 +50,52 @@ class Delivery:
     """Every publisher, made once. ``publishers`` are those that get each output stream, ``runners`` those that carry
     out tasks, by kind (``record``, ``push``, ``dump``): they tell ``changed`` of what is worth keeping."""
 
-    def __init__(self, context: Context, changed: TaskChanged) -> None:
+    def __init__(self, context: Context, changed: TaskChanged, disk: DiskClient) -> None:
         self.llhls = LlhlsPublisher(context)
         self.hls = HlsPublisher(context)
         self.thumbnail = ThumbnailPublisher(context)
+        self.srt = SrtPublisher()
+        #: With its counters, and the statistics of each player; None when SRT is off.
+        self.srt_server: SrtPlayServer | None = None
+        self._context = context
         self.runners: dict[str, TaskRunner[Any]] = {
             "dump": DumpRunner(context, self.llhls, changed), "push": PushRunner(context, changed),
+            "record": RecordRunner(context, disk, changed),
         }  # fmt: skip
 
     @property
     def publishers(self) -> Sequence[Publisher]:
-        return (self.llhls, self.hls, self.thumbnail)
+        return (self.llhls, self.hls, self.thumbnail, self.srt)
+
+    def add_srt(
+        self, bind: models.BindSrtPublisher | None, addresses: Sequence[str], ports: Ports, supervisor: Supervisor
+    ) -> None:
+        """The port that SRT players call, as a child of ``supervisor``."""
+        if bind is None:
+            return
+        places = srt_ports(bind, addresses)
+
+        def opened(listeners: Sequence[SrtListener]) -> None:
+            ports.forget("srt-play")
+            for listener in listeners:
+                ports.opened("srt-play", "srt", listener.host, listener.port)
+            ports.attempted("srt-play")
+
+        async def start(progress: Progress) -> None:
+            server = SrtPlayServer(self._context, self.srt, [SrtPlayPort(*place) for place in places], opened)
+            self.srt_server = server
+            try:
+                await server.run(progress)
+            except SrtMissing as error:
+                # Nothing to try again: the box does without.
+                ports.failed("srt-play", error)
+                await trio.sleep_forever()
+            except KilnError as error:
+                ports.failed("srt-play", error)
+                raise
+
+        ports.expect("srt-play")
+        supervisor.add(ChildSpec(name="srt-play", start=start, order=10))
 
     def app(self, status: ASGIApp) -> ASGIApp:
         """What the delivery port answers: its own pages are ``/`` and what lies under ``/-/``, all else a stream's."""

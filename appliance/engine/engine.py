@@ -25,6 +25,7 @@ from appliance.engine.ingest import Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.ports import Bound, Ports
 from appliance.engine.pulls import Pulls
+from appliance.engine.recordings import DISK_ORDER, Recordings
 from appliance.engine.services import Services
 from appliance.engine.statistics import Statistics
 from appliance.engine.tasks.board import KEEPER_ORDER, TaskBoard
@@ -77,6 +78,7 @@ class Engine:
         self.lag = LoopLag(interval=LAG_SAMPLES_EVERY)
         self.certificates: Certificates | None = None
         self.delivery: Delivery | None = None
+        self.recordings: Recordings | None = None
         self.publishers: list[Publisher] = []
         self.runners: dict[str, TaskRunner[Any]] = {}
         self.pull_sources: list[PullSource] = []
@@ -113,7 +115,8 @@ class Engine:
                 directory=self.directory, clock=self.clock, nursery=nursery, reserve=self.store.reserve,
                 environment=os.environ, media_root=self.media_root, egress=self.egress,
             )  # fmt: skip
-            self.delivery = Delivery(context, self.tasks.changed)
+            self.recordings = Recordings(context, self.directory, self.alarms)
+            self.delivery = Delivery(context, self.tasks.changed, self.recordings.disk)
             self.runners.update(self.delivery.runners)
             self.publishers.extend(self.delivery.publishers)
             self.publishers.extend(TaskPublisher(kind, self.tasks, self.directory.source_of) for kind in KINDS)
@@ -123,11 +126,14 @@ class Engine:
             async with self.supervisor:
                 self._add_core(notifier)
                 self._add_http_servers(fronts, self.delivery)
+                self.delivery.add_srt(self.settings.bind.publishers.srt, self.settings.ip, self.ports, self.supervisor)
                 ingest.add_all()
                 self.pull_sources.extend(ingest.pull_sources)
                 await self.pulls.restore()
                 await self.ports.all_attempted()
                 await ready()
+                # Not before: what a crash left is mended while the box is on the air already.
+                self.supervisor.add(ChildSpec(name="disk", start=self.recordings.disk.run, order=DISK_ORDER))
                 notifier.ready("on the air")
                 await self._stop.wait()
                 notifier.stopping()

@@ -19,14 +19,14 @@ PROVIDERS = {
     "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
-    "srt": "SRT", "webrtc": "WebRTC", "ovt": "OVT", "file": "FILE",
+    "webrtc": "WebRTC", "ovt": "OVT",
     "mpegts_push": "MPEGTSPush", "rtmp_push": "RTMPPush", "srt_push": "SRTPush",
 }  # fmt: skip
 
 
 #: Attribute of Bind/Providers and Bind/Publishers -> its element, of those that open no port.
 BOUND_PROVIDERS = {"rtsp": "RTSP", "webrtc": "WebRTC"}
-BOUND_PUBLISHERS = {"webrtc": "WebRTC", "srt": "SRT", "ovt": "OVT"}
+BOUND_PUBLISHERS = {"webrtc": "WebRTC", "ovt": "OVT"}
 
 
 def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
@@ -126,7 +126,8 @@ def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, st
 
 
 def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[str, str]]:
-    if any(each.transcription is not None for each in profiles.media_options.subtitles.renditions):
+    subtitles = profiles.media_options.subtitles
+    if subtitles.enable and any(each.transcription is not None for each in subtitles.renditions):
         yield f"{path}/MediaOptions/Subtitles/Rendition/Transcription", "no speech is turned into text"
     if profiles.media_options.overlays.enable:
         yield f"{path}/MediaOptions/Overlays", "nothing is drawn"

@@ -55,7 +55,7 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     server = ["Type", "StunServer", "PrivacyProtection"]
     server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot")]
     server += [f"Bind/Providers/{name}" for name in ("RTSP", "WebRTC")]
-    server += [f"Bind/Publishers/{name}" for name in ("WebRTC", "SRT", "OVT")]
+    server += [f"Bind/Publishers/{name}" for name in ("WebRTC", "OVT")]
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
     assert told == [
         *(f"Server/{path}" for path in server),

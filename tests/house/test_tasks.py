@@ -21,6 +21,7 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.providers.rtmp.provider": "a task a listener",
     "appliance.providers.srt.provider": "a task a listener, and one a publisher",
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
+    "appliance.publishers.srt.server": "a task a listener",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
     "appliance.transcoder.probe": "tries encoders side by side",

@@ -25,6 +25,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "bandwidth_estimation": st.just("REMB"),
     "output_stream_name": st.just("${OriginStreamName}_a"),
     "file_name": st.just("master"),
+    "group": st.sampled_from(["239.1.1.1", "ff15::1"]),
     "port": st.sampled_from(["4000/udp", "4000-4002,4005/udp"]),
     "host": st.just("10.0.0.1:6379"),
     "bypass": st.just(True),

@@ -45,6 +45,11 @@ def _rows(engine: Engine) -> Iterator[str]:
         for application in _applications(engine):
             if application.settings.providers.srt is not None:
                 yield f"  send     srt://{srt}?streamid={application.vhost}/{application.name}/<name>\n"
+    play = _address(engine, "srt-play", "srt")
+    if play:
+        for application in _applications(engine):
+            if application.settings.publishers.srt is not None:
+                yield f"  play     srt://{play}?streamid={application.vhost}/{application.name}/<name>\n"
     api = _address(engine, "api")
     if api:
         yield f"  API      http://{api}/v1/version\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,19 +10,18 @@ from pathlib import Path
 import trio
 
 from appliance.cli.state_folder import default_state
+from appliance.net.srt import SrtMissing, version
 from appliance.transcoder.probe import EncoderReport, probe_encoders
 from appliance.version import VERSION
 from hw.cameras import list_cameras
 from hw.paths import DevicePaths
 
-#: As Debian names them: built with OpenSSL, or with GnuTLS.
-LIBSRT = ("libsrt.so.1.5", "libsrt-gnutls.so.1.5")
 #: A probe that takes longer counts as one that hangs (seconds).
 PROBE_DEADLINE = 20.0
 
 #: What a Server.xml may name and this version does not have yet. Counts as off.
-NOT_BUILT_PROVIDERS = ("SRT", "MPEG-TS", "WebRTC", "OVT", "File", "Schedule", "Multiplex")
-NOT_BUILT_PUBLISHERS = ("HLS (TS)", "SRT", "WebRTC", "OVT", "File", "Push", "Thumbnail")
+NOT_BUILT_PROVIDERS = ("WebRTC", "OVT", "File", "Schedule", "Multiplex")
+NOT_BUILT_PUBLISHERS = ("WebRTC", "OVT", "File")
 
 
 def doctor(state: Path | None) -> int:
@@ -56,13 +54,10 @@ def _encoder_lines(reports: list[EncoderReport]) -> Iterator[str]:
 
 
 def _srt() -> str:
-    for name in LIBSRT:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return f"{name} is here (SRT itself is not built yet)"
-    return "libsrt is not installed: SRT stays off, all else works (Debian: libsrt1.5-openssl)"
+    try:
+        return f"{version()}: publishers and players can call"
+    except SrtMissing as error:
+        return f"off: {error}. {error.hint}"
 
 
 def _camera_lines() -> Iterator[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio
 
 from tests.api.box import open_box
 from tests.api.replay import ROWS, Answered, comparable, keys, replay
@@ -34,20 +33,33 @@ KEPT_DIFFERENCES: dict[int, tuple[int, str]] = {
     128: (200, EARLIER + "115, as in 116"),
     132: (200, EARLIER + "102 and 105"),
     136: (404, EARLIER + "102"),
+    200: (400, CRASH + "an array is no request"),
+    230: (200, SEED + "a push that sends is started, not pushing"),
+    240: (200, SEED + "a push that sends is started, not pushing"),
+    270: (200, CRASH + "a dump that the other server could not write works"),
+    272: (404, CRASH + "a playlist that is not there is the client's mistake, and is named"),
+    274: (200, EARLIER + "270"),
+    276: (200, EARLIER + "270"),
+    330: (200, LOSS + "the queues are those that Kiln has"),
+    344: (200, EARLIER + "337: a stream that is deleted is gone at once"),
     392: (400, _ARRAY),
     394: (400, _ARRAY),
     396: (400, _ARRAY),
     398: (200, SEED + "settings from Server.xml are answered as they stand there"),
+    446: (400, CRASH + "an array is no request"),
     482: (404, EARLIER + "373: nothing may follow the JSON"),
 }
 
+#: Answers while a push connects: how far it has come is not compared.
+RACING = frozenset({222, 226})
+_PROGRESS = frozenset({"state", "sequence", "error", "startTime", "finishTime"})
+
 #: Routes that are not in yet, and lines that depend on them.
-PENDING = re.compile(
-    r"POST .*/streams$|DELETE .*/streams/|:(startRecord|stopRecord|records|startPush|stopPush|pushes)$"
-    r"|:(hlsDumps|startHlsDump|stopHlsDump|sendEvents?|sendSubtitles|concludeHlsLive)$"
-    r"|/(scheduledChannels|multiplexChannels)(/|$)|/stats/"
+PENDING = re.compile(r"/(scheduledChannels|multiplexChannels)(/|$)")
+#: Recording; pulling from another OvenMediaEngine; the streams of channels.
+PENDING_LINES = frozenset(
+    {192, 196, 198, 202, 208, 212, 442, 180, 422, 424, 426, 428, 430, 432, 434, 436, 296, 314}
 )
-PENDING_LINES = frozenset({180, 296, 314, 344, 424})
 
 COMPARED = [row for row in ROWS if "status" in row]
 
@@ -58,7 +70,7 @@ def _pending(row: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Answered]:
-    return trio.run(replay, tmp_path_factory.mktemp("box"))
+    return replay(tmp_path_factory.mktemp("box"))
 
 
 def test_there_is_something_to_compare() -> None:
@@ -78,8 +90,9 @@ def test_there_is_something_to_compare() -> None:
 def test_answer_is_the_recorded_one(row: dict[str, Any], answers: dict[int, Answered]) -> None:
     ours = answers[row["n"]]
     assert ours.headers == row["answer_headers"]
-    expected = comparable(row, row["answer"])
-    told = comparable(row, ours.body)
+    without = _PROGRESS if row["n"] in RACING else frozenset()
+    expected = comparable(row, row["answer"], without)
+    told = comparable(row, ours.body, without)
     kept = KEPT_DIFFERENCES.get(row["n"])
     if kept is not None:
         assert ours.status == kept[0]

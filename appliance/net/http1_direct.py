@@ -101,6 +101,7 @@ class DirectHttp1Connection(Http1Connection):
 
     def _stop_sleeping(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
+        self._stop_listening()
         return trio.lowlevel.Abort.SUCCEEDED
 
     def _wake(self) -> None:

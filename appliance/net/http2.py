@@ -1,4 +1,4 @@
-"""HTTP/2 (RFC 9113) for one connection: one task reads, each stream's handler is a task, writes go out as they come.
+"""HTTP/2 (RFC 9113) for one connection: one reads, each handler is a task, writes go out as they come.
 
 Framing is by h2, except that DATA frames which do not end a stream are framed here without copying their payload.
 """
@@ -95,6 +95,7 @@ class Http2Connection(Connection):
         self._blocked = trio.lowlevel.ParkingLot()
         self._drained = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery
+        self._reader: trio.lowlevel.Task | None = None
         self._cheap = _CHEAP_BURST
         self._cheap_at = trio.current_time()
         self._over = False
@@ -188,25 +189,53 @@ class Http2Connection(Connection):
     # Reading.
 
     async def _read(self) -> None:
-        transport = self.transport
-        while True:
-            await trio.lowlevel.wait_readable(transport.fd)
-            data = transport.try_receive()
-            if data is None:
-                continue
-            if not data:
-                self.gone = True
-                return
-            try:
-                events = self.h2.receive_data(data)
-            except ProtocolError as error:
-                LOG.debug("event=protocol_error server=%s peer=%s reason=%s", self.server.name, self.client, error)
-                self.flush()
-                return
-            for event in events:
-                if not self._handle(event):
-                    return
+        """Until the client, or what it sends, ends the connection."""
+        if self._dispatcher is None:
+            await trio.lowlevel.wait_readable(self.transport.fd)
+            while self._take_in():
+                await trio.lowlevel.wait_readable(self.transport.fd)
+            return
+        self._dispatcher.watch(self.transport.fd, self)
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._cancel_reading)
+
+    def _stop_reading(self) -> trio.lowlevel.Task | None:
+        """Hear no more of the dispatcher. Returns the task that waits for that, if it does."""
+        reader, self._reader = self._reader, None
+        if self._dispatcher is not None:
+            self._dispatcher.unwatch(self.transport.fd)
+        return reader
+
+    def _cancel_reading(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._stop_reading()
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def on_readable(self) -> None:
+        """The dispatcher's call."""
+        if not self._take_in():
+            reader = self._stop_reading()
+            if reader is not None:
+                trio.lowlevel.reschedule(reader)
+
+    def _take_in(self) -> bool:
+        """Act on what has come. False when the connection is over."""
+        data = self.transport.try_receive()
+        if data is None:
+            return True
+        if not data:
+            self.gone = True
+            return False
+        try:
+            events = self.h2.receive_data(data)
+        except ProtocolError as error:
+            LOG.debug("event=protocol_error server=%s peer=%s reason=%s", self.server.name, self.client, error)
             self.flush()
+            return False
+        for event in events:
+            if not self._handle(event):
+                return False
+        self.flush()
+        return True
 
     def _handle(self, event: Event) -> bool:
         """Act on what the client sent. False when the connection is over."""

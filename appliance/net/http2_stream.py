@@ -254,12 +254,14 @@ class Http2Stream:
             _frame(len(block), _HEADERS, _END_HEADERS if size else _END_HEADERS | _END_STREAM, self.id) + block
         ]
         left = size
+        full = _frame(frame_size, _DATA, 0, self.id)
         for buffer in reply.buffers:
             view = memoryview(buffer)
             for at in range(0, len(view), frame_size):
                 part = view[at : at + frame_size]
                 left -= len(part)
-                out.append(_frame(len(part), _DATA, 0 if left else _END_STREAM, self.id))
+                whole = left and len(part) == frame_size
+                out.append(full if whole else _frame(len(part), _DATA, 0 if left else _END_STREAM, self.id))
                 out.append(part)
         connection.queue(*out)
         return True

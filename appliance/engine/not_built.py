@@ -47,8 +47,6 @@ def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
         yield "Server/Modules/Recovery", "off"
     if server.modules.dynamic_app_removal.enable:
         yield "Server/Modules/DynamicAppRemoval", "no application is removed"
-    if server.modules.media_root:
-        yield "Server/Modules/MediaRoot", "the API takes no paths"
     yield from _of_bind(server.bind)
     for vhost in server.virtual_hosts:
         yield from _of_vhost(vhost)

@@ -323,6 +323,11 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
         positive("chunk_duration", "ChunkDuration"),
         between("part_hold_back", 0, 3600, "PartHoldBack must be between 0 and 3600"),
     ),
+    models.Retention: (
+        between("max_age", 0, 10**10, "MaxAge must not be negative"),
+        between("max_size", 0, 2**62, "MaxSize must not be negative"),
+        between("reserve", 0, 50, "Reserve must be between 0 and 50"),
+    ),
     models.WebRTCPublisher: (one_of("bandwidth_estimation", ("REMB", ""), "BandwidthEstimation must be REMB"),),
 }
 

@@ -62,6 +62,9 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 _WORKER = (sys.executable, "-P", "-m", "appliance.storage.worker")
 
 
+Policy = Callable[[], tuple[Sequence[Rule], float]]
+
+
 class DiskFault(Unavailable):
     """The disk did not take it. The message is what the disk said, or that it says nothing."""
 
@@ -109,12 +112,14 @@ class _Pending:
 class DiskClient:
     """One volume, the folder ``root``. `run` keeps its worker; everything else raises DiskFault while there is none.
 
-    ``told(text, error)`` hears what an operator should know. ``command`` starts the worker (socket and root follow).
+    ``told(topic, text)`` hears what an operator should know (topics: ``disk``, ``room``, ``repaired``, ``lost``; no
+    text: it is over). ``policy`` says what may stay: rules, and the share of the volume that stays free (0: nothing is
+    deleted for room). ``command`` starts the worker (socket and root follow).
     """
 
     def __init__(
-        self, root: Path, *, clock: Clock | None = None, told: Callable[[str, bool], None] | None = None,
-        command: Sequence[str] = _WORKER,
+        self, root: Path, *, clock: Clock | None = None, told: Callable[[str, str], None] | None = None,
+        policy: Policy | None = None, command: Sequence[str] = _WORKER,
     ) -> None:  # fmt: skip
         self.root = root
         self.clock = clock or Clock()
@@ -122,11 +127,13 @@ class DiskClient:
         #: "" or why the volume can't be used now.
         self.fault = "not started yet"
         self.recovered: deque[Entry] = deque(maxlen=100)
+        #: As the policy said last.
         self.rules: list[Rule] = []
-        #: Of the volume, 0 to 1; 0: nothing is deleted for room.
         self.reserve_share = 0.05
+        self._policy = policy or (lambda: ((), 0.05))
+        self._limits: tuple[list[Rule], int] | None = None
         self.restarts = 0
-        self._told = told or (lambda text, error: None)
+        self._told = told or (lambda topic, text: None)
         self._command = tuple(command)
         self._numbers = count(1)
         self._pending: dict[int, _Pending] = {}
@@ -205,7 +212,7 @@ class DiskClient:
             reason = await self._one_life(progress)
             self._fail(reason)
             log.error("disk worker ended volume=%s reason=%r", self.root, reason)
-            self._told(f"the disk of the recordings: {reason}", True)
+            self._told("disk", f"the disk of the recordings: {reason}")
             self.restarts += 1
             if self.clock.monotonic() - started > 60 * NANOSECONDS:
                 pause = FIRST_PAUSE
@@ -253,9 +260,8 @@ class DiskClient:
         with suppress(DiskFault):
             await self.request(Mend(number=self.next_number()), b"")
             self._send_limits()
-            if self.fault and self.restarts:
-                self._told("the disk of the recordings: it answers again", False)
             self.fault = ""
+            self._told("disk", "")
             self._up.set()
 
     async def _watch(self, progress: Progress) -> str:
@@ -367,11 +373,11 @@ class DiskClient:
                 text = f"recording {what}: {entry.path}, {entry.ms} ms, {entry.lost_bytes} bytes lost"
                 log.warning("recording %s stream=%s/%s/%s path=%s ms=%d lost_bytes=%d", what, entry.vhost, entry.app,
                             entry.stream, entry.path, entry.ms, entry.lost_bytes)  # fmt: skip
-                self._told(text, False)
+                self._told("repaired", text)
             case Lost(entry=entry, reason=reason):
                 log.warning("recording lost stream=%s/%s/%s path=%s reason=%r", entry.vhost, entry.app, entry.stream,
                             entry.target, reason)  # fmt: skip
-                self._told(f"recording {entry.target} could not be repaired: {reason}", True)
+                self._told("lost", f"recording {entry.target} could not be repaired: {reason}")
             case Evicted(entry=entry, reason=reason):
                 log.info("recording deleted path=%s reason=%r", entry.path, reason)
 
@@ -401,6 +407,7 @@ class DiskClient:
     def _fail(self, reason: str) -> None:
         """The worker is gone: everything that waits for it is told."""
         self.fault = reason
+        self._limits = None
         self._up = trio.Event()
         waiting, self._pending = list(self._pending.values()), {}
         self._in_flight = 0
@@ -413,22 +420,27 @@ class DiskClient:
         self._move()
 
     def _note_usage(self, usage: Usage) -> None:
-        before = self.reserve
         self.usage = usage
         self._rates.append((self._written - self._reported_written) / USAGE_SECONDS)
         self._reported_written = self._written
-        if abs(self.reserve - before) * 20 > before or not before:
-            self._send_limits()
+        self._send_limits()
+        if usage.error:
+            self._told("disk", f"the disk of the recordings: {usage.error}")
+        elif not self.fault:
+            self._told("disk", "")
+        short = usage.total and usage.free < self.reserve
+        self._told("room", f"the disk of the recordings is nearly full: {usage.free >> 20} MiB free" if short else "")
 
     def _send_limits(self) -> None:
+        """The worker hears of what changed; of the reserve only in steps of a twentieth."""
+        rules, self.reserve_share = self._policy()
+        self.rules = list(rules)
+        known = self._limits
+        if known is not None and known[0] == self.rules and abs(known[1] - self.reserve) * 20 <= known[1]:
+            return
         with suppress(DiskFault):
             self.send(Limits(number=self.next_number(), rules=self.rules, reserve=self.reserve), b"")
-
-    def retain(self, rules: Sequence[Rule], reserve_share: float) -> None:
-        """What may stay, from now on."""
-        self.rules = list(rules)
-        self.reserve_share = reserve_share
-        self._send_limits()
+            self._limits = (self.rules, self.reserve)
 
 
 async def _ended(process: subprocess.Popen[bytes]) -> None:

@@ -119,6 +119,15 @@ class FileRecord(Node, frozen=True, kw_only=True):
     record_info: Annotated[str, Named("RecordInfo", "recordInfo")] = ""
 
 
+class Retention(Node, frozen=True, kw_only=True):
+    """How long recordings stay; ours. ``max_age`` s, ``max_size`` bytes of the application (0: no limit), ``reserve``
+    percent of the volume that stay free (and at least ten minutes of recording; 0: nothing is deleted for room)."""
+
+    max_age: int = 0
+    max_size: int = 0
+    reserve: int = 5
+
+
 class FilePublisher(Node, frozen=True, kw_only=True):
     """Recording. Paths may hold the macros of catalogue 6.6; "" is the publisher's own."""
 
@@ -127,6 +136,7 @@ class FilePublisher(Node, frozen=True, kw_only=True):
     info_path: str = ""
     stream_map: Annotated[StreamMap, Named("StreamMap", "streamMap")] = StreamMap()
     record: Annotated[FileRecord | None, Deprecated("write StreamMap")] = None
+    retention: Retention = Retention()
 
 
 class ThumbnailPublisher(Node, frozen=True, kw_only=True):

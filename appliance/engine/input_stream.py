@@ -159,6 +159,8 @@ class InputStream:
         Raises NotFound when the application has no subtitles of that label, Unavailable as ``inject`` does.
         """
         time = self._now()
+        if not self._on_air:
+            raise Unavailable(f"no output stream of {self.label} is on the air")
         if label not in self.subtitle_labels:
             raise NotFound(f"no subtitles of label {label!r} are configured for {self.label}")
         for cue in cues:
@@ -170,13 +172,12 @@ class InputStream:
     @property
     def subtitle_labels(self) -> frozenset[str]:
         """Labels of the subtitle tracks of the output streams."""
+        return frozenset(rendition.label for each in self._on_air for rendition in subtitles_of(each).renditions)
+
+    @property
+    def _on_air(self) -> list[OutputStream]:
         outputs = self.outputs.by_name.values() if self.outputs is not None else ()
-        return frozenset(
-            rendition.label
-            for each in outputs
-            if each.output is not None
-            for rendition in subtitles_of(each.output).renditions
-        )
+        return [each.output for each in outputs if each.output is not None]
 
     def _now(self) -> int:
         if self._closed or self._stream is None or not (self._newest is not None or self._stream.raw):

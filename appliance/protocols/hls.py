@@ -144,6 +144,19 @@ class AudioMedia:
 
 
 @dataclass(frozen=True, slots=True)
+class SubtitleMedia:
+    """One EXT-X-MEDIA of the subtitle group."""
+
+    group: str
+    name: str
+    uri: str
+    language: str
+    default: bool
+    auto_select: bool
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """One EXT-X-STREAM-INF. ``bandwidth`` and ``average_bandwidth`` in bit/s (0: not known), size 0 for audio alone."""
 
@@ -155,12 +168,28 @@ class Variant:
     height: int = 0
     frame_rate: float = 0.0
     audio_group: str = ""
+    subtitle_group: str = ""
 
 
-def multivariant(media: Iterable[AudioMedia], variants: Iterable[Variant], *, version: int = PLAIN_VERSION) -> str:
+def multivariant(
+    media: Iterable[AudioMedia | SubtitleMedia], variants: Iterable[Variant], *, version: int = PLAIN_VERSION
+) -> str:
     """A multivariant ("master") playlist."""
     head = f"#EXTM3U\n#EXT-X-VERSION:{version}\n#EXT-X-INDEPENDENT-SEGMENTS\n"
-    return head + "".join(map(_audio_media, media)) + "\n" + "".join(map(_variant, variants))
+    return head + "".join(map(_media, media)) + "\n" + "".join(map(_variant, variants))
+
+
+def _media(media: AudioMedia | SubtitleMedia) -> str:
+    return _audio_media(media) if isinstance(media, AudioMedia) else _subtitle_media(media)
+
+
+def _subtitle_media(media: SubtitleMedia) -> str:
+    yes = {True: "YES", False: "NO"}
+    return (
+        f"#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID={quoted(media.group)},NAME={quoted(media.name)},"
+        f"DEFAULT={yes[media.default]},AUTOSELECT={yes[media.auto_select or media.default]},"
+        f"FORCED={yes[media.forced]},LANGUAGE={quoted(media.language)},URI={quoted(media.uri)}\n"
+    )
 
 
 def _audio_media(media: AudioMedia) -> str:
@@ -192,6 +221,8 @@ def _variant(variant: Variant) -> str:
     attributes.append(f"CODECS={quoted(variant.codecs)}")
     if variant.audio_group:
         attributes.append(f"AUDIO={quoted(variant.audio_group)}")
+    if variant.subtitle_group:
+        attributes.append(f"SUBTITLES={quoted(variant.subtitle_group)}")
     return f"#EXT-X-STREAM-INF:{','.join(attributes)}\n{variant.uri}\n"
 
 
@@ -207,7 +238,7 @@ def with_query(text: str, query: str) -> str:
     """``text`` with ``query`` (already encoded, "" for none) put behind every URI in it."""
     if not query:
         return text
-    for ending in ('.m4s"', ".m4s\n", '.m3u8"', ".m3u8\n"):
+    for ending in ('.m4s"', ".m4s\n", '.vtt"', ".vtt\n", '.m3u8"', ".m3u8\n"):
         text = text.replace(ending, f"{ending[:-1]}?{query}{ending[-1]}")
     return text
 

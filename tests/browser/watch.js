@@ -84,6 +84,21 @@
     return seen;
   }
 
-  const report = () => ({ samples, stalls, problems, version: Base?.version ?? null, mse: Boolean(instance?.media) });
+  // What the text tracks hold: subtitles as text, timed metadata as key and value.
+  const tracks = () => [...(video()?.textTracks ?? [])].map((track) => ({
+    kind: track.kind,
+    label: track.label,
+    mode: track.mode,
+    cues: [...(track.cues ?? [])].map((cue) => ({
+      start: cue.startTime,
+      text: cue.text ?? "",
+      type: cue.type ?? "",
+      key: cue.value?.key ?? "",
+      info: cue.value?.info ?? "",
+      data: typeof cue.value?.data === "string" ? cue.value.data : "",
+    })),
+  }));
+
+  const report = () => ({ tracks: tracks(), samples, stalls, problems, version: Base?.version ?? null, mse: Boolean(instance?.media) });
   window.watch = { playing, run, report, visitLevels };
 })();

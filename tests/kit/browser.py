@@ -39,6 +39,8 @@ class Playback:
     problems: list[str]
     levels: list[dict[str, float]]
     said: list[str]
+    #: Text tracks at the end: kind, label, mode, and cues with start, text, and type, key, info and data of metadata.
+    tracks: list[dict[str, Any]]
 
     @property
     def watched(self) -> float:
@@ -91,7 +93,7 @@ def play(url: str, player: str, seconds: float = 20, *, switch: bool = False, cl
         raise AssertionError(f"no report from the browser: {said}{errors}") from None
     if "error" in found:
         raise AssertionError(f"{player} does not play {url}: {found['error']}\n" + "\n".join(found["said"]))
-    return Playback(found["samples"], found["stalls"], found["problems"], found["levels"], found["said"])
+    return Playback(found["samples"], found["stalls"], found["problems"], found["levels"], found["said"], found["tracks"])
 
 
 def _run(command: list[str], timeout: float) -> tuple[str, str]:

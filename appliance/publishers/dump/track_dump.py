@@ -63,7 +63,7 @@ class TrackDump:
             written.append(path)
         if not segment.gap:
             path = self._folder / segment.name
-            await self._files.write(path, [part.payload for part in segment.parts])
+            await self._files.write(path, segment.buffers)
             written.append(path)
         first = self._size == 0
         text = segment.opening_text if first or segment.init is not self._init else segment.head_text

@@ -132,7 +132,7 @@ class Delivery(front.Front):
         assert isinstance(found, Part | Segment | Init)
         reply = found.reply
         if reply is None or live.heads.cors.by_origin:
-            buffers = [part.payload for part in found.parts] if isinstance(found, Segment) else [found.payload]
+            buffers = found.buffers if isinstance(found, Segment) else [found.payload]
             headers = live.heads.media(found.content_type, sum(map(len, buffers)), part=isinstance(found, Part))
             if live.heads.cors.by_origin:
                 reply = Reply(200, headers + live.heads.cors.headers(request.origin or None), buffers)

@@ -13,19 +13,22 @@ from functools import partial
 import trio
 
 from appliance.media.contracts import OutputStream, Playlist
-from appliance.media.events import Conclusion, Event
+from appliance.media.events import Conclusion, Event, Subtitle
 from appliance.media.packet import Packet
 from appliance.media.playlists import default_playlist, tracks_of_variant
 from appliance.media.track import Track
 from appliance.net.parking import ParkingLot
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
+from appliance.protocols.mpegts.muxer import CLOCK
 from appliance.publishers.heads import Cors, Heads
 from appliance.publishers.llhls.packager import Packager
 from appliance.publishers.llhls.playlists import Playlists
+from appliance.publishers.llhls.subtitles import SubtitleWindow
 from appliance.publishers.llhls.tracks import TrackPackager
 from appliance.publishers.llhls.viewers import Viewers
 from appliance.publishers.llhls.window import TrackWindow
 from appliance.publishers.numbering import Numbering
+from appliance.publishers.subtitles import subtitles_of
 from appliance.publishers.wall_time import WallTime
 from appliance.settings.models import LLHlsPublisher as Settings
 
@@ -85,6 +88,7 @@ class Live:
             on_discontinuity=numbering.discontinuity,
             on_event=self._happened,
         )
+        self.subtitles = self._subtitle_windows(used)
         self.by_playlist = {window.playlist_name: window for window in self.windows.values()}
         self.rendered = Playlists(self)
         self.legacy = _default_query(settings, "_HLS_legacy", False)
@@ -179,8 +183,36 @@ class Live:
         self.leave()
         self.files.clear()
 
+    def _subtitle_windows(self, used: Sequence[Track]) -> dict[str, SubtitleWindow]:
+        """By label. They go with the first video track, else the first track."""
+        wanted = subtitles_of(self.output)
+        self.default_subtitle = wanted.default_label
+        made: dict[str, SubtitleWindow] = {}
+        if not used:
+            return made
+        first = next((track for track in used if track.is_video), used[0])
+        leader = self.packager.tracks[first.id]
+
+        def clock() -> int:
+            return leader.shift * CLOCK // leader.timescale
+
+        track_id = max(self.output.stream.tracks) + 1
+        for rendition in wanted.renditions:
+            if rendition.label not in made:
+                window = made[rendition.label] = SubtitleWindow(
+                    rendition, track_id, self.key, self.settings.segment_count, self.files, self._window_changed, clock,
+                    hints=self.settings.enable_preload_hint,
+                )  # fmt: skip
+                self.windows[track_id] = window
+                self.lots[track_id] = ParkingLot()
+                leader.window.mirrors.append(window)
+                track_id += 1
+        return made
+
     def _happened(self, event: Event) -> None:
-        if isinstance(event, Conclusion):
+        if isinstance(event, Subtitle) and event.label in self.subtitles:
+            self.subtitles[event.label].say(event)
+        elif isinstance(event, Conclusion):
             log.info("concluded stream=%s", self.label)
             self.end()
 

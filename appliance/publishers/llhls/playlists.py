@@ -9,6 +9,7 @@ from appliance.media.playlists import tracks_of_variant
 from appliance.media.track import Track
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import codec_string
+from appliance.publishers.llhls.subtitles import VARIANT, SubtitleWindow
 from appliance.publishers.llhls.window import PARTS_LISTED, TrackWindow
 from appliance.publishers.rendered import Rendered
 
@@ -129,16 +130,17 @@ def master_text(live: Live, playlist: Playlist, session: str = "", *, prefix: st
         prefix = _prefix(live, playlist.hls_chunklist_path_depth) + (f"~{session}/" if session else "")
     groups: dict[str, list[TrackWindow]] = {}
     variants = []
+    subtitles = [one for one in live.subtitles.values() if one.started] if playlist.enable_subtitles else []
     for rendition in playlist.renditions:
         video, audios = _windows(live, rendition)
         if video is None and not audios:
             continue
         if (video is not None and audios) or len(audios) > 1:
             groups.setdefault(rendition.audio, audios)
-        variants.append(_variant(rendition, video, audios, prefix))
+        variants.append(_variant(rendition, video, audios, prefix, VARIANT if subtitles else ""))
     if not variants:
         return ""
-    media = [
+    media: list[hls.AudioMedia | hls.SubtitleMedia] = [
         hls.AudioMedia(
             group,
             window.track.public_name or f"Audio_{number}",
@@ -151,10 +153,21 @@ def master_text(live: Live, playlist: Playlist, session: str = "", *, prefix: st
         for group, windows in groups.items()
         for number, window in enumerate(windows, 1)
     ]
+    media += [_subtitle_media(live, window, prefix) for window in subtitles]
     return hls.multivariant(media, variants)
 
 
-def _variant(rendition: Rendition, video: TrackWindow | None, audios: list[TrackWindow], prefix: str) -> hls.Variant:
+def _subtitle_media(live: Live, window: SubtitleWindow, prefix: str) -> hls.SubtitleMedia:
+    rendition = window.rendition
+    return hls.SubtitleMedia(
+        VARIANT, rendition.label, prefix + window.playlist_name, rendition.language,
+        default=rendition.label == live.default_subtitle, auto_select=rendition.auto_select, forced=rendition.forced,
+    )  # fmt: skip
+
+
+def _variant(
+    rendition: Rendition, video: TrackWindow | None, audios: list[TrackWindow], prefix: str, subtitles: str
+) -> hls.Variant:
     media = [window for window in (video, audios[0] if audios else None) if window is not None]
     peak = sum(max(window.track.bitrate, int(window.peak_bitrate * _PEAK_RESERVE)) for window in media)
     average = sum(_average(window) for window in media)
@@ -169,6 +182,7 @@ def _variant(rendition: Rendition, video: TrackWindow | None, audios: list[Track
         height=track.height if track else 0,
         frame_rate=_frame_rate(track, video),
         audio_group=rendition.audio if in_group else "",
+        subtitle_group=subtitles,
     )
 
 

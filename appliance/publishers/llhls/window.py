@@ -6,9 +6,10 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from appliance.media.clock import NANOSECONDS
-from appliance.media.track import Track
+from appliance.media.track import MediaType, Track
 from appliance.net.direct import Reply
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import init_segment
@@ -73,7 +74,7 @@ class Part:
 class Segment:
     """A list of parts. ``begins`` and ``duration`` in seconds, ``begins`` on the playlist's own time line."""
 
-    __slots__ = ("begins", "boundary", "complete", "content_type", "duration", "gap", "head_text", "init",
+    __slots__ = ("begins", "body", "boundary", "complete", "content_type", "duration", "gap", "head_text", "init",
                  "last_needed", "line", "name", "opening_text", "parts", "parts_text", "reply", "size",
                  "tagged")  # fmt: skip
 
@@ -84,6 +85,8 @@ class Segment:
         self.begins = begins
         self.duration = 0.0
         self.parts: list[Part] = []
+        #: The whole, where it is not its parts one after the other.
+        self.body: bytes | None = None
         self.size = 0
         self.complete = False
         self.gap = False
@@ -101,9 +104,27 @@ class Segment:
     def msn(self) -> int:
         return self.boundary.msn
 
+    @property
+    def buffers(self) -> list[bytes]:
+        """What is sent of it."""
+        return [part.payload for part in self.parts] if self.body is None else [self.body]
+
+
+_KINDS = {MediaType.VIDEO: "video", MediaType.SUBTITLE: "subtitle"}
+_CONTENT_TYPES = {MediaType.VIDEO: b"video/mp4", MediaType.SUBTITLE: b"text/vtt"}
+
 
 def content_type(track: Track) -> bytes:
-    return b"video/mp4" if track.is_video else b"audio/mp4"
+    return _CONTENT_TYPES.get(track.media, b"audio/mp4")
+
+
+class Mirror(Protocol):
+    """A track that gets the segments and parts of another one."""
+
+    def open(self, boundary: Boundary, pts: int, timescale: int) -> None: ...
+    def mirror(self, duration: float, part_target: float, *, ends: bool) -> None: ...
+    def close(self) -> Boundary | None: ...
+    def skip(self, boundary: Boundary, duration: float) -> None: ...
 
 
 class TrackWindow:
@@ -127,7 +148,9 @@ class TrackWindow:
         names_by_content: bool = False,
     ) -> None:
         self.track = track
-        self.kind = "video" if track.is_video else "audio"
+        self.kind = _KINDS.get(track.media, "audio")
+        self.extension = "vtt" if track.media is MediaType.SUBTITLE else "m4s"
+        self.mirrors: list[Mirror] = []
         self.key = key
         self.segment_count = max(FEWEST_SEGMENTS, segment_count)
         self.playlist_name = f"chunklist_{track.id}_{self.kind}_{key}_llhls.m3u8"
@@ -184,7 +207,7 @@ class TrackWindow:
         return self.edge if first is None else first.begins
 
     def part_name(self, msn: int, index: int) -> str:
-        return f"part_{self.track.id}_{msn}_{index}_{self.kind}_{self.key}_llhls.m4s"
+        return f"part_{self.track.id}_{msn}_{index}_{self.kind}_{self.key}_llhls.{self.extension}"
 
     def find(self, msn: int) -> Segment | None:
         """A segment that the playlist lists."""
@@ -217,6 +240,8 @@ class TrackWindow:
         self.current = self._segment(boundary, boundary.wall_offset + pts * NANOSECONDS // timescale)
         self.next_msn = boundary.msn
         self.next_part = 0
+        for mirror in self.mirrors:
+            mirror.open(boundary, pts, timescale)
 
     def add(self, payload: bytes, duration: float, independent: bool, *, ends: bool) -> None:
         """One more part of the open segment; ``ends`` when the next part is expected to be in the next segment."""
@@ -235,12 +260,16 @@ class TrackWindow:
         self.last_msn = segment.msn
         self.last_part = index
         self.next_msn, self.next_part = (segment.msn + 1, 0) if ends else (segment.msn, index + 1)
+        for mirror in self.mirrors:
+            mirror.mirror(duration, self.part_target, ends=ends)
         self._changed(self)
 
     def close(self) -> Boundary | None:
         """The open segment is whole; without a part there is none, and its boundary is given back."""
         segment = self.current
         self.current = None
+        for mirror in self.mirrors:
+            mirror.close()
         if segment is None:
             return None
         if not segment.parts:
@@ -254,6 +283,8 @@ class TrackWindow:
 
     def skip(self, boundary: Boundary, duration: float) -> None:
         """The segment of ``boundary`` has no media in this track (EXT-X-GAP); ``duration`` in seconds."""
+        for mirror in self.mirrors:
+            mirror.skip(boundary, duration)
         start = boundary.wall_offset + boundary.time * NANOSECONDS // boundary.timescale
         segment = self._segment(boundary, start)
         segment.complete = segment.gap = True
@@ -274,7 +305,7 @@ class TrackWindow:
     def _segment(self, boundary: Boundary, wall: int) -> Segment:
         init = self._init
         assert init is not None
-        name = f"seg_{self.track.id}_{boundary.msn}_{self.kind}_{self.key}_llhls.m4s"
+        name = f"seg_{self.track.id}_{boundary.msn}_{self.kind}_{self.key}_llhls.{self.extension}"
         segment = Segment(name, boundary, init, self.edge)
         previous = self.listed[-1].init if self.listed else None
         segment.tagged = tagged = boundary.discontinuity and previous is not None

@@ -115,7 +115,7 @@ def _zone(written: dict[str, Any]) -> tzinfo | None:
         raise BadRequest("calendar: [timezone] must be a name such as Europe/Berlin")
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError):
         raise BadRequest(f"calendar: this box knows no time zone [{name[:64]}]") from None
 
 

@@ -53,7 +53,7 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     told = [path for path, _ in without_effect(load(tmp_path, EVERYTHING))]
     app = "VirtualHost v/Application a"
     server = ["Type", "StunServer", "PrivacyProtection"]
-    server += [f"Modules/{name}" for name in ("DynamicAppRemoval", "MediaRoot")]
+    server.append("Modules/DynamicAppRemoval")
     server += [f"Bind/Providers/{name}" for name in ("RTSP", "WebRTC")]
     server += [f"Bind/Publishers/{name}" for name in ("WebRTC", "OVT")]
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
@@ -71,7 +71,6 @@ def test_what_is_written_as_the_default_is_not_told(tmp_path: Path) -> None:
     told = [path for path, _ in without_effect(load(tmp_path, plain))]
     assert [path for path in told if "/Bind/" not in path] == [
         "Server/StunServer",
-        "Server/Modules/MediaRoot",
     ]
 
 

@@ -183,7 +183,7 @@ class Session:
     async def _receive(self) -> list[Packet]:
         """Empty at the end of the stream, or of the task when all that came before has been read."""
         if not self._stop.is_set():
-            with self._waiting:
+            with trio.CancelScope() as self._waiting:
                 return await self._reader.receive()
         await trio.lowlevel.checkpoint()
         packets: list[Packet] = []

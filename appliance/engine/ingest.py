@@ -17,7 +17,7 @@ from appliance.net.listener import Listener
 from appliance.net.srt import SrtListener, SrtMissing
 from appliance.providers.capture import CaptureProvider
 from appliance.providers.mpegts import MpegtsPort, MpegtsProvider, Target
-from appliance.providers.rtmp import RtmpProvider
+from appliance.providers.rtmp import RtmpProvider, RtmpPullSource
 from appliance.providers.rtsp import RtspPullSource
 from appliance.providers.srt import SrtPort, SrtProvider
 from appliance.settings import models
@@ -42,7 +42,7 @@ class Ingest:
         self.srt: SrtProvider | None = None
         self.mpegts: MpegtsProvider | None = None
         #: What streams can be pulled with (``appliance.engine.pulls``).
-        self.pull_sources: list[PullSource] = [RtspPullSource(context)]
+        self.pull_sources: list[PullSource] = [RtspPullSource(context), RtmpPullSource(context)]
 
     def add_all(self) -> None:
         self._add_rtmp()

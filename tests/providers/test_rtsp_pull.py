@@ -11,36 +11,16 @@ import pytest
 import trio
 
 from appliance.errors import BadRequest, KilnError, RemoteProtocolError, Unavailable
-from appliance.media.contracts import PullRequest, Source
 from appliance.providers.rtsp import RtspPullSource
-from tests.kit import ffmpeg, frames
-from tests.kit.recording_directory import RecordedInput, RecordingDirectory, provider_context
+from tests.kit import ffmpeg, frames, pulling
+from tests.kit.recording_directory import RecordedInput
 from tests.kit.rtsp_server import rtsp_server
 
 SECONDS = 4
 
 
 async def pulled(url: str, until: Callable[[RecordedInput], bool]) -> RecordedInput:
-    """What came before ``until`` held. Raises what the source raises."""
-    directory = RecordingDirectory()
-    async with provider_context(directory) as context:
-        target = directory.open_input("default", "app", "cam", Source("RtspPull", url))
-        request = PullRequest("default", "app", "cam", url)
-        fault: list[KilnError] = []
-
-        async def pull() -> None:
-            try:
-                await RtspPullSource(context).pull(request, target, lambda: None)
-            except KilnError as error:
-                fault.append(error)
-            target.close("over")
-
-        context.nursery.start_soon(pull)
-        await target.wait(lambda this: this.closed is not None or until(this), 20)
-        context.nursery.cancel_scope.cancel()
-    if fault:
-        raise fault[0]
-    return target
+    return await pulling.pulled(RtspPullSource, url, until)
 
 
 def some_seconds(target: RecordedInput) -> bool:

@@ -1,6 +1,7 @@
-"""RTMP ingest: encoders publish, each becomes an input stream."""
+"""RTMP in: encoders publish, and streams of other servers are pulled."""
 
 from appliance.providers.rtmp.provider import RtmpProvider
+from appliance.providers.rtmp.pull import RtmpPullSource
 from appliance.providers.rtmp.room import Counters
 
-__all__ = ["Counters", "RtmpProvider"]
+__all__ = ["Counters", "RtmpProvider", "RtmpPullSource"]

@@ -22,7 +22,7 @@ from appliance.protocols.rtmp import (
     Unpublish,
     Video,
 )
-from appliance.providers.rtmp.ingest import Ingest, NothingToCarry, Peer, admit, refusal_code
+from appliance.providers.rtmp.ingest import Admission, Ingest, NothingToCarry, Peer, admit, refusal_code
 from appliance.providers.rtmp.room import Room
 
 log = logging.getLogger("kiln.rtmp")
@@ -51,6 +51,7 @@ class Connection:
     def __init__(self, room: Room, sock: trio.socket.SocketType, peer: Peer) -> None:
         self.peer = peer
         self.ingest: Ingest | None = None
+        self._admission: Admission | None = None
         #: Whether it has published at any time, and so is known.
         self.published = False
         self.bytes = 0
@@ -91,7 +92,8 @@ class Connection:
             return "no publish within 10 s" if now - self._began > PUBLISH_WITHIN else ""
         if not ingest.on_air and now - self._began > PUBLISH_WITHIN:
             return "no playable track within 10 s"
-        silence = ingest.admission.settings.packet_silence_timeout_ms
+        assert self._admission is not None
+        silence = self._admission.settings.packet_silence_timeout_ms
         if silence and (now - self._heard) * 1000 > silence:
             return f"no data for {silence} ms"
         return ""
@@ -215,7 +217,8 @@ class Connection:
             self._session.reject_publish(refusal_code(error), str(error))
             self._reason = f"publish of {event.address.app}/{event.address.stream} refused: {error}"
             return
-        ingest = self.ingest = Ingest(admission, self.peer)
+        ingest = self.ingest = Ingest(admission.input, self.peer.name)
+        self._admission = admission
         admission.input.on_cancel(lambda reason: self.cancel(reason) if self.ingest is ingest else None)
         self._session.accept_publish()
         self._began = trio.current_time()
@@ -229,7 +232,8 @@ class Connection:
         ingest, self.ingest = self.ingest, None
         if ingest is not None:
             ingest.close(reason)
-            self._room.stopped(ingest.admission.vhost, ingest.admission.app)
+            assert self._admission is not None
+            self._room.stopped(self._admission.vhost, self._admission.app)
             log.info("publisher off stream=%s peer=%s reason=%r", ingest.label, self.peer.name, reason)
 
     async def _flush(self) -> None:

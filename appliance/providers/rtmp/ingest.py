@@ -106,12 +106,11 @@ class _Waiting:
 
 
 class Ingest:
-    """Feeds one Input with the tags of one publisher. Everything here is quick and never awaits."""
+    """Feeds one Input with the tags of one peer, ``ip:port``. Everything here is quick and never awaits."""
 
-    def __init__(self, admission: Admission, peer: Peer) -> None:
-        self.admission = admission
-        self.input = admission.input
-        self.label = admission.input.label
+    def __init__(self, target: Input, peer: str) -> None:
+        self.input = target
+        self.label = target.label
         self.peer = peer
         self.broken_tags = 0
         self._demuxer = FlvDemuxer(self._report)
@@ -121,7 +120,7 @@ class Ingest:
         self._audio_wanted = False
         self._video_started = False
         self._late: set[str] = set()
-        self._send = admission.input.send
+        self._send = target.send
 
     @property
     def on_air(self) -> bool:
@@ -233,9 +232,9 @@ class Ingest:
             self._report(f"{track.media} {track.codec} that began after the stream was on the air")
 
     def _report(self, reason: str) -> None:
-        log.warning("not carried stream=%s peer=%s reason=%r", self.label, self.peer.name, reason)
+        log.warning("not carried stream=%s peer=%s reason=%r", self.label, self.peer, reason)
 
     def _broken(self, kind: str, error: RemoteProtocolError) -> None:
         self.broken_tags += 1
         self._quiet.log(logging.WARNING, kind, "broken %s tag left out stream=%s peer=%s reason=%r",
-                        kind, self.label, self.peer.name, str(error))  # fmt: skip
+                        kind, self.label, self.peer, str(error))  # fmt: skip

@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,7 +160,7 @@ def test_weekly_windows_are_in_order_apart_and_not_empty(
 
 
 @pytest.fixture
-def jumping(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def jumping(monkeypatch: pytest.MonkeyPatch) -> trio.testing.MockClock:
     """Virtual time, which does not wait for a thread: the store works in the loop's own."""
 
     async def transaction(store: Store, work: Callable[[Transaction], Result]) -> Result:
@@ -167,6 +168,7 @@ def jumping(autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPa
         return _transact(store._connection, work)
 
     monkeypatch.setattr(Store, "transaction", transaction)
+    return trio.testing.MockClock(autojump_threshold=0)
 
 
 BASE = moment("2026-11-22T08:00:00Z")
@@ -196,7 +198,7 @@ async def until(clock: Clock, text: str) -> None:
     await settled()
 
 
-async def test_it_runs_in_its_window_alone(tmp_path: Path, jumping: None) -> None:
+async def test_it_runs_in_its_window_alone(tmp_path: Path, jumping: trio.testing.MockClock) -> None:
     clock = virtual()
     async with stage(tmp_path, clock=clock) as on:
         stream = on.open()
@@ -220,7 +222,7 @@ async def test_it_runs_in_its_window_alone(tmp_path: Path, jumping: None) -> Non
         assert on.board.find(RECORD, "default", "app", "r1") is entry
 
 
-async def test_one_that_is_missed_says_so(tmp_path: Path, jumping: None) -> None:
+async def test_one_that_is_missed_says_so(tmp_path: Path, jumping: trio.testing.MockClock) -> None:
     clock = virtual()
     async with stage(tmp_path, clock=clock) as on:
         entry = await on.board.start(RECORD, record(), agenda(clock))
@@ -233,7 +235,7 @@ async def test_one_that_is_missed_says_so(tmp_path: Path, jumping: None) -> None
 
 
 async def test_a_stream_that_comes_late_is_recorded_from_then_on(
-    tmp_path: Path, jumping: None
+    tmp_path: Path, jumping: trio.testing.MockClock
 ) -> None:
     clock = virtual()
     async with stage(tmp_path, clock=clock) as on:
@@ -247,7 +249,7 @@ async def test_a_stream_that_comes_late_is_recorded_from_then_on(
 
 
 async def test_what_the_box_missed_while_it_was_off_is_told(
-    tmp_path: Path, jumping: None
+    tmp_path: Path, jumping: trio.testing.MockClock
 ) -> None:
     weekly = ONCE | {"repeat": "weekly"}
     clock = virtual()
@@ -270,7 +272,7 @@ async def test_what_the_box_missed_while_it_was_off_is_told(
         assert (entry.task.state, entry.task.error, on.alarms) == (TaskState.RECORDING, "", {})
 
 
-async def test_a_restart_within_the_window_goes_on(tmp_path: Path, jumping: None) -> None:
+async def test_a_restart_within_the_window_goes_on(tmp_path: Path, jumping: trio.testing.MockClock) -> None:
     clock = virtual(3600)
     async with stage(tmp_path, clock=clock) as on:
         on.open()
@@ -287,7 +289,7 @@ async def test_a_restart_within_the_window_goes_on(tmp_path: Path, jumping: None
         assert state(entry) is TaskState.STOPPED
 
 
-async def test_the_clock_may_step_into_a_window(tmp_path: Path, jumping: None) -> None:
+async def test_the_clock_may_step_into_a_window(tmp_path: Path, jumping: trio.testing.MockClock) -> None:
     steps = [0]
     base = virtual()
     clock = Clock(base.monotonic, lambda: base.wall() + steps[0])

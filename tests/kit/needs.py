@@ -5,7 +5,6 @@ Use ``@pytest.mark.needs("chromium", "npm")``. ``make system-packages`` installs
 
 from __future__ import annotations
 
-import ctypes.util
 import os
 import shutil
 from collections.abc import Callable
@@ -19,8 +18,10 @@ def _program(*names: str) -> bool:
     return any(shutil.which(name) for name in names)
 
 
-def _library(name: str) -> bool:
-    return ctypes.util.find_library(name) is not None
+def _libsrt() -> bool:
+    from appliance.net import srt
+
+    return srt.installed()
 
 
 def _writable_device(path: str) -> bool:
@@ -31,7 +32,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (partial(_program, "chromium", "chromium-browser"), "no Chromium"),
     "node": (partial(_program, "node", "nodejs"), "no Node.js"),
     "npm": (partial(_program, "npm"), "no npm"),
-    "libsrt": (partial(_library, "srt"), "no libsrt"),
+    "libsrt": (_libsrt, "no libsrt"),
     "srt-tools": (partial(_program, "srt-live-transmit"), "no srt-live-transmit"),
     "h2load": (partial(_program, "h2load"), "no h2load"),
     "wrk": (partial(_program, "wrk"), "no wrk"),

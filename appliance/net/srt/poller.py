@@ -29,16 +29,9 @@ class Poller:
         self.library = lib
         self._ready: dict[int, Ready] = {}
         self._wanted: dict[int, int] = {}
-        self._eid = lib.lib.srt_epoll_create()
-        lib.lib.srt_epoll_set(self._eid, ENABLE_EMPTY)
         self._token = trio.lowlevel.current_trio_token()
-        # Held by the thread's pause; released, it ends the thread.
+        self._eid = -1
         self._end = threading.Lock()
-        self._end.acquire()
-        self._turn = threading.Lock()
-        self._turn.acquire()
-        self._thread = threading.Thread(target=self._watch, name="srt-epoll", daemon=True)
-        self._thread.start()
 
     @classmethod
     def current(cls) -> Poller:
@@ -51,6 +44,8 @@ class Poller:
 
     def add(self, socket: int, ready: Ready) -> None:
         """``ready(events)`` is called in trio's thread when what ``want`` asked for is there."""
+        if not self._ready:
+            self._begin()
         self._ready[socket] = ready
         self._wanted[socket] = ERR
         self.library.lib.srt_epoll_add_usock(self._eid, socket, self._flags(ERR))
@@ -70,24 +65,35 @@ class Poller:
             self._wanted[socket] = 0
             self.library.lib.srt_epoll_remove_usock(self._eid, socket)
 
-    def forget(self, socket: int) -> None:
-        """Another object adds it right away."""
+    def replace(self, socket: int, ready: Ready) -> None:
+        """From now on another object is told."""
+        self._ready[socket] = ready
+
+    def remove(self, socket: int) -> None:
+        """Before the socket is closed. The thread ends with the last one."""
         self._ready.pop(socket)
         if self._wanted.pop(socket):
             self.library.lib.srt_epoll_remove_usock(self._eid, socket)
 
-    def remove(self, socket: int) -> None:
-        """Before the socket is closed. The thread ends with the last one."""
-        self.forget(socket)
         if not self._ready:
-            _current.set(None)
             self.library.lib.srt_epoll_release(self._eid)
             self._end.release()
+
+    def _begin(self) -> None:
+        self._eid = self.library.lib.srt_epoll_create()
+        self.library.lib.srt_epoll_set(self._eid, ENABLE_EMPTY)
+        # Held by the thread's pause; released, it ends the thread.
+        self._end = threading.Lock()
+        self._end.acquire()
+        turn = threading.Lock()
+        turn.acquire()
+        arguments = (self._eid, self._end, turn)
+        threading.Thread(target=self._watch, args=arguments, name="srt-epoll", daemon=True).start()
 
     def _flags(self, events: int) -> object:
         return self.library.ffi.new("int *", events)
 
-    def _deliver(self, events: list[tuple[int, int]]) -> None:
+    def _deliver(self, events: list[tuple[int, int]], turn: threading.Lock) -> None:
         """Runs in trio: whatever happens in here would end the whole run."""
         for socket, happened in events:
             ready = self._ready.get(socket)
@@ -96,20 +102,19 @@ class Poller:
                     ready(happened)
                 except Exception:
                     log.exception("socket could not be told socket=%d", socket)
-        self._turn.release()
+        turn.release()
 
-    def _watch(self) -> None:
+    def _watch(self, eid: int, end: threading.Lock, turn: threading.Lock) -> None:
         """The thread: one C call for the events, one for the pause."""
         events = self.library.ffi.new("SRT_EPOLL_EVENT[]", _EVENTS)
-        wait, eid, deliver = self.library.lib.srt_epoll_uwait, self._eid, self._deliver
-        end, turn, run_soon = self._end, self._turn, self._token.run_sync_soon
+        wait, deliver, run_soon = self.library.lib.srt_epoll_uwait, self._deliver, self._token.run_sync_soon
         while True:
             count = wait(eid, events, _EVENTS, -1)
             if count < 0:
                 return
             batch = [(event.fd, event.events) for event in events[0 : min(count, _EVENTS)]]
             try:
-                run_soon(deliver, batch)
+                run_soon(deliver, batch, turn)
             except trio.RunFinishedError:
                 return
             # Not before trio has had its turn: a busy loop gets one batch, however long it is busy.

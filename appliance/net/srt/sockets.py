@@ -43,7 +43,8 @@ _SEND_BUFFER_FULL: Final = (EASYNC_SEND, ECONGEST)
 class SrtHandle:
     """A socket of libsrt with the task that waits for it in each direction."""
 
-    def __init__(self, poller: Poller, handle: int) -> None:
+    def __init__(self, poller: Poller, handle: int, *, adopted: bool = False) -> None:
+        """``adopted``: the poller knows the handle, as another object's."""
         self.poller = poller
         self.library = poller.library
         self.handle = handle
@@ -51,7 +52,10 @@ class SrtHandle:
         #: The connection has failed; what had come before can still be read.
         self.failed = False
         self._waiting: dict[int, trio.lowlevel.Task] = {}
-        poller.add(handle, self._ready)
+        if adopted:
+            poller.replace(handle, self._ready)
+        else:
+            poller.add(handle, self._ready)
 
     def _ready(self, events: int) -> None:
         if events & ERR:
@@ -84,11 +88,6 @@ class SrtHandle:
 
         await trio.lowlevel.wait_task_rescheduled(abort)
 
-    def hand_over(self) -> None:
-        """Leave the connection to another object."""
-        self.closed = True
-        self.poller.forget(self.handle)
-
     def close(self) -> None:
         """Does nothing the second time. Who waits gets SrtError or the end of the stream."""
         if self.closed:
@@ -105,8 +104,8 @@ class SrtSocket(SrtHandle):
     """A connection. ``peer`` is ``1.2.3.4:5678``, ``address`` the address alone, ``stream_id`` what the caller asked
     for. ``receive`` and ``send`` may each be used by one task; ``close`` by anybody."""
 
-    def __init__(self, poller: Poller, handle: int) -> None:
-        super().__init__(poller, handle)
+    def __init__(self, poller: Poller, handle: int, *, adopted: bool = False) -> None:
+        super().__init__(poller, handle, adopted=adopted)
         ffi = self.library.ffi
         self._lost = False
         self._end_at = 0.0
@@ -316,5 +315,5 @@ async def _call(poller: Poller, handle: int, where: bytes, shown: str, timeout_m
     finally:
         if not connected:
             calling.close()
-    calling.hand_over()
-    return SrtSocket(poller, handle)
+    calling.closed = True
+    return SrtSocket(poller, handle, adopted=True)

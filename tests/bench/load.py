@@ -344,6 +344,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "errors": tally.errors[:5],
         "failed": len(tally.errors),
         "own_cpu": used.user + used.system,
+        "lasted": job["warm_up"] + job["seconds"],
     }
 
 

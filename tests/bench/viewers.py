@@ -69,6 +69,8 @@ def _told(report: dict[str, Any]) -> list[Figure]:
     lines = [
         told("  viewers that failed", str(report["failed"]) + (f": {report['errors'][0]}" if report["errors"] else ""))
     ]
+    own = report["own_cpu"] / report["lasted"] * 100
+    lines.append(told("  CPU of the viewers themselves", f"{own:.0f} % of a core"))
     if report["parts"]["count"]:
         lines.append(told(f"  whole part of {report['part_bytes'] / 1000:.0f} kB in hand", _ms(report["parts"])))
     return lines

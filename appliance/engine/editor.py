@@ -135,6 +135,8 @@ class Editor:
             for application in gone.applications.values():
                 await engine.ingest.end(name, application.settings, None)
         engine.directory.remove(name, "its virtual host was deleted")
+        for app in gone.applications:
+            await self._forget_work(name, app)
         if engine.certificates is not None:
             engine.certificates.remove(gone.settings.host)
             self._show_certificates_of_others(gone.settings.host)
@@ -245,6 +247,7 @@ class Editor:
         if self._engine.ingest is not None:
             await self._engine.ingest.end(vhost.name, vhost.applications[name].settings, None)
         vhost.remove(name, "its application was deleted")
+        await self._forget_work(vhost.name, name)
         self._forget_alarms(f"settings:VirtualHost {vhost.name}/Application {name}/")
         log.info("application deleted app=%s/%s", vhost.name, name)
 
@@ -260,6 +263,11 @@ class Editor:
         if ingest is not None:
             ingest.begin(application.vhost, before, to.settings)
         log.info("application changed app=%s", application.label)
+
+    async def _forget_work(self, vhost: str, app: str) -> None:
+        """Nobody waits any longer for streams of an application that is gone."""
+        await self._engine.pulls.forget_application(vhost, app)
+        await self._engine.tasks.forget_application(vhost, app)
 
     # Certificates
 

@@ -150,6 +150,18 @@ async def test_a_new_application_and_a_new_virtual_host_hold_at_once_and_go_at_o
     assert await call(box, "GET", "/v1/vhosts") == {"message": "OK", "response": ["default"], "statusCode": 200}
 
 
+async def test_tasks_go_with_their_application(box: KilnProcess) -> None:
+    worked = {"name": "worked", "type": "live", "publishers": {"push": {}}}
+    await call(box, "POST", "/v1/vhosts/default/apps", [worked])
+    push = {"id": "p", "stream": {"name": "nobody"}, "protocol": "rtmp", "url": "rtmp://192.0.2.1/live",
+            "streamKey": "k"}  # fmt: skip
+    await call(box, "POST", "/v1/vhosts/default/apps/worked:startPush", push)
+    assert len((await call(box, "POST", "/v1/vhosts/default/apps/worked:pushes"))["response"]) == 1
+    await call(box, "DELETE", "/v1/vhosts/default/apps/worked")
+    await call(box, "POST", "/v1/vhosts/default/apps", [worked])
+    assert (await call(box, "POST", "/v1/vhosts/default/apps/worked:pushes"))["response"] == []
+
+
 def test_all_of_it_is_there_after_sigkill(box: KilnProcess) -> None:
     before = box.call("GET", APP)
     box.kill()

@@ -79,7 +79,7 @@ def write_and_kill(kiln: KilnProcess, change: Change, after: float) -> bool:
     return told
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_each_change_is_whole_or_not_at_all(tmp_path: Path, times: int) -> None:
     chance = random.Random(times)
     kiln = KilnProcess(tmp_path / "killed", ServerXml(applications=()))
@@ -98,7 +98,7 @@ def test_each_change_is_whole_or_not_at_all(tmp_path: Path, times: int) -> None:
             # Nobody kills the twin: it says what the change was meant to do.
             twin.call(*change)
             after = configuration(twin)
-            kiln.start()
+            kiln.start(timeout=60)
             found = configuration(kiln)
             assert found in (before, after), (number, change)
             assert not told or found == after, "it was answered, and is not there"

@@ -48,6 +48,7 @@ class _TrackIndex:
     first: int | None = None
     first_offset: int = 0
     end: int = 0
+    shown_end: int = 0
     sizes: array[int] = field(default_factory=lambda: array("I"))
     durations: list[list[int]] = field(default_factory=list)
     offsets: list[list[int]] = field(default_factory=list)
@@ -68,8 +69,11 @@ class _TrackIndex:
         elif decode_time > self.end and self.durations:
             self._stretch(decode_time - self.end)
         number = len(self.sizes)
-        for duration in values[0::step]:
+        for at, duration in enumerate(values[0::step]):
             _extend(self.durations, duration)
+            if video:
+                # A file that ends between B-frames shows its last frame after others that were decoded later.
+                self.shown_end = max(self.shown_end, self.end + _signed(values[4 * at + 3]) + duration)
             self.end += duration
         if video:
             self.has_sync_list = True
@@ -106,8 +110,14 @@ class _TrackIndex:
         return self.end - (self.first or 0)
 
     @property
+    def shown_duration(self) -> int:
+        """From the first sample shown to the end of the last, in ticks of the movie."""
+        ticks = max(self.media_duration, self.shown_end - (self.first or 0) - self.first_offset)
+        return rescale(ticks, self.timescale, MOVIE_TIMESCALE)
+
+    @property
     def movie_duration(self) -> int:
-        return max(0, self.presentation_start) + rescale(self.media_duration, self.timescale, MOVIE_TIMESCALE)
+        return max(0, self.presentation_start) + self.shown_duration
 
     def trak(self) -> bytes:
         tkhd = full_box(b"tkhd", 1, 7, struct.pack(">QQI4xQ8x", 0, 0, self.number, self.movie_duration), self.tkhd)
@@ -120,7 +130,7 @@ class _TrackIndex:
 
     def _edits(self) -> bytes:
         start = self.presentation_start
-        length = rescale(self.media_duration, self.timescale, MOVIE_TIMESCALE)
+        length = self.shown_duration
         entries = []
         media_time = self.first_offset
         if start > 0:

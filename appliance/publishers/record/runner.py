@@ -123,6 +123,7 @@ class Session:
         task = self._task
         task.state = TaskState.RECORDING
         task.error = ""
+        task.bytes = task.time = 0
         self._changed(task)
         pause = FIRST_PAUSE
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -64,8 +64,7 @@ class OpenApi:
             if not self._made:
                 made = Document()
                 breath = trio.current_time() + SLICE
-                for route in self._routes:
-                    made.add(route)
+                for _ in made.steps(self._routes):
                     if trio.current_time() > breath:
                         await trio.lowlevel.checkpoint()
                         breath = trio.current_time() + SLICE
@@ -78,6 +77,7 @@ class Document:
 
     def __init__(self) -> None:
         self._paths: dict[str, dict[str, Any]] = {}
+        self._pending: list[type[Node]] = []
         self._schemas: dict[str, Schema] = {
             "Envelope": _envelope(None),
             "Results": {
@@ -86,6 +86,15 @@ class Document:
                 "items": _envelope({}),
             },
         }
+
+    def steps(self, routes: Iterable[Route]) -> Iterator[None]:
+        """Each step takes up a route or a model; others may run between them."""
+        for route in routes:
+            self.add(route)
+            yield
+        while self._pending:
+            self._describe(self._pending.pop())
+            yield
 
     def add(self, route: Route) -> None:
         path, names = public_path(route.path)
@@ -159,18 +168,22 @@ class Document:
         return self._model(body)
 
     def _model(self, model: type[Node]) -> Schema:
-        """A reference to the component of a settings model, which is made with all below it."""
+        """A reference to the component of a settings model, which is described in a step of its own."""
         name = model.__name__
         if name not in self._schemas:
-            schema = self._schemas[name] = {"type": "object", "additionalProperties": False}
-            fields = [each for each in fields_of(model) if not each.attribute]
-            schema["properties"] = {each.json: self._field(each) for each in fields}
-            required = [each.json for each in fields if each.required]
-            if required:
-                schema["required"] = required
-            if model.__doc__ and model.__doc__ != Node.__doc__:
-                schema["description"] = inspect.cleandoc(model.__doc__)
+            self._schemas[name] = {"type": "object", "additionalProperties": False}
+            self._pending.append(model)
         return {"$ref": f"#/components/schemas/{name}"}
+
+    def _describe(self, model: type[Node]) -> None:
+        schema = self._schemas[model.__name__]
+        fields = [each for each in fields_of(model) if not each.attribute]
+        schema["properties"] = {each.json: self._field(each) for each in fields}
+        required = [each.json for each in fields if each.required]
+        if required:
+            schema["required"] = required
+        if model.__doc__ and model.__doc__ != Node.__doc__:
+            schema["description"] = inspect.cleandoc(model.__doc__)
 
     def _field(self, each: Field) -> Schema:
         schema = self._model(each.section) if each.section is not None else dict(_KINDS[each.kind])

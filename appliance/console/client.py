@@ -170,7 +170,10 @@ class Client:
     def _not_reachable(self, error: Exception) -> NotReachable:
         if isinstance(error, httpx.TimeoutException):
             return NotReachable(f"{self.place} does not answer in time")
-        return NotReachable(f"nothing answers at {self.place} ({error or type(error).__name__})")
+        reason = str(error) or type(error).__name__
+        if isinstance(error, httpx.ConnectError | httpx.InvalidURL | httpx.UnsupportedProtocol):
+            return NotReachable(f"nothing answers at {self.place} ({reason})")
+        return NotReachable(f"the connection to {self.place} is lost ({reason})")
 
 
 async def _pieces(answer: httpx.Response) -> AsyncGenerator[bytes, None]:

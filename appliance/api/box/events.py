@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from appliance.access.roles import Role
+from appliance.api.box.query import PRIVATE
 from appliance.api.envelope import Answer, Headers, Write
 from appliance.api.request import Request
 from appliance.api.routes import Route
@@ -12,7 +13,7 @@ from appliance.engine.watch import Feed
 
 EVENT_STREAM = b"text/event-stream"
 #: Nobody in between may keep what was meant for now.
-LIVE: Headers = [(b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+LIVE: Headers = [*PRIVATE, (b"x-accel-buffering", b"no")]
 
 
 class Events:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import cast
 
 from appliance.access.roles import Role
-from appliance.api.box.query import known, one_of, size
+from appliance.api.box.query import PRIVATE, known, one_of, size
 from appliance.api.envelope import Answer
 from appliance.api.ome.lookup import find_input
 from appliance.api.request import Request
@@ -42,5 +42,5 @@ class Preview:
         if source is None:
             raise NotFound(f"No preview: the stream has no picture that can be decoded: [{vhost}/{app}/{stream}]")
         picture = await self._previews.picture(source, width, height, format)
-        headers = [(b"cache-control", b"no-store"), (b"x-picture-size", b"%dx%d" % (width, height))]
+        headers = [*PRIVATE, (b"x-picture-size", b"%dx%d" % (width, height))]
         return Answer(200, picture, headers, TYPES[format])

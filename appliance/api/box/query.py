@@ -6,8 +6,12 @@ import re
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from appliance.api.envelope import Headers
 from appliance.api.request import Request
 from appliance.errors import BadRequest
+
+#: Of answers that are not JSON: what they are is what they say, and nobody keeps them.
+PRIVATE: Headers = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 
 _YES = frozenset({"yes", "true", "1", ""})
 _NO = frozenset({"no", "false", "0"})

@@ -14,6 +14,7 @@ import trio
 
 from appliance.access.roles import Role
 from appliance.api.box.alarms import shown
+from appliance.api.box.query import PRIVATE
 from appliance.api.envelope import Answer
 from appliance.api.request import Request
 from appliance.api.routes import Route
@@ -54,9 +55,7 @@ class SupportBundle:
 
     async def bundle(self, request: Request) -> Answer:
         """A zip: system, settings, state, tasks, alarms, logs, metrics, and what ``kiln doctor`` says."""
-        headers = [
-            (b"cache-control", b"no-store"), (b"content-disposition", b'attachment; filename="kiln-support.zip"')
-        ]  # fmt: skip
+        headers = [*PRIVATE, (b"content-disposition", b'attachment; filename="kiln-support.zip"')]
         if request.method == "HEAD":
             return Answer(200, b"", headers, b"application/zip")
         async with self._one_at_a_time:

@@ -275,7 +275,8 @@ def _srt_settings(where: Destination) -> dict[str, str]:
     given = dict(settings)
     if passphrase := where.options.get("passphrase"):
         given["SRTO_PASSPHRASE"] = passphrase
-        given["SRTO_PBKEYLEN"] = where.options.get("pbkeylen") or "0"
+    if length := where.options.get("pbkeylen"):
+        given["SRTO_PBKEYLEN"] = length
     if stream_id := where.options.get("streamid"):
         given["SRTO_STREAMID"] = stream_id
     try:

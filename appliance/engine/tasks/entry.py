@@ -56,6 +56,9 @@ def unpack(kind: Kind, blob: bytes) -> Entry:
         agenda = Agenda.restore(stored["agenda"]) if stored.get("agenda") else None
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise KilnError(f"not a {kind.name}: {error}") from error
+    if task.state is TaskState.RECORDING:
+        # The box went down with a file under way: it is repaired under its number, and the next one has its own.
+        task.sequence += 1
     if task.state not in (TaskState.STOPPED, TaskState.ERROR):
         task.state = TaskState.READY
     return Entry(kind, task, agenda, stored=True)

@@ -35,8 +35,7 @@ class AlarmChange(StrEnum):
 
 #: How bad an alarm is when nobody says it, by the beginning of its id; those of children (``kiln/…``) are errors.
 SEVERITIES = (
-    ("settings:", Severity.NOTICE), ("certificate:", Severity.WARNING), ("port:", Severity.ERROR),
-    ("kiln/", Severity.ERROR),
+    ("settings:", Severity.NOTICE), ("port:", Severity.ERROR), ("kiln/", Severity.ERROR), ("task:", Severity.ERROR),
 )  # fmt: skip
 
 

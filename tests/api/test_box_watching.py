@@ -85,6 +85,20 @@ async def test_heads_of_streams(kiln: KilnProcess) -> None:
             assert (await http.get(path, headers={"Authorization": "Basic eA=="})).status_code == 401
 
 
+async def test_who_leaves_is_forgotten(kiln: KilnProcess) -> None:
+    async def followers(box: Client) -> str:
+        text = (await box.ask("GET", "/metrics")).body.decode()
+        return next(line for line in text.splitlines() if line.startswith("kiln_event_followers ")).partition(" ")[2]
+
+    async with client(kiln) as box, client(kiln) as other:
+        async with aclosing(other.events()) as events:
+            await anext(events)
+            assert float(await followers(box)) >= 1
+        with trio.fail_after(10):
+            while float(await followers(box)) > 0:
+                await trio.sleep(0.05)
+
+
 async def test_logs_are_filtered_and_followed(kiln: KilnProcess) -> None:
     async with client(kiln) as box:
         lines = await box.get("/box/v1/logs?part=output&stream=pattern&lines=5")

@@ -61,8 +61,10 @@ class Commands:
         self._store = store
         self._turn = trio.Lock()
 
-    async def run(self, prepare: Callable[[], Change[Result]]) -> Result:
+    async def run(self, prepare: Callable[[], Awaitable[Change[Result]]]) -> Result:
         """``prepare`` looks at what is there now, checks, and changes nothing; it raises what it finds wrong.
+
+        What takes long in it and in ``apply`` lets others have their turn.
 
         Raises also Unavailable when other changes take too long, and what the store raises: then nothing has changed.
         """
@@ -71,7 +73,7 @@ class Commands:
         if patience.cancelled_caught:
             raise Unavailable("Another change takes too long. Try again later")
         try:
-            change = prepare()
+            change = await prepare()
             with trio.CancelScope(shield=True):
                 await self._carry_out(change)
             return change.result

@@ -9,6 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from appliance.engine.application import Application
 from appliance.engine.certificates import certificate_names, check_certificate
 from appliance.engine.commands import Change
@@ -61,11 +63,12 @@ class Editor:
     async def delete_vhost(self, name: str) -> None:
         await self._engine.commands.run(lambda: self._deleting_vhost(name))
 
-    def _creating_vhosts(self, items: Sequence[Any]) -> Change[list[VirtualHost | KilnError]]:
+    async def _creating_vhosts(self, items: Sequence[Any]) -> Change[list[VirtualHost | KilnError]]:
         engine = self._engine
         entries: dict[str, VhostEntry] = {}
         outcomes: list[VhostEntry | KilnError] = []
         for item in items:
+            await trio.lowlevel.checkpoint()
             try:
                 entry = _vhost_entry(item)
                 name = entry.settings.name
@@ -86,7 +89,9 @@ class Editor:
                     engine.configuration.add(transaction, APPLICATION, key, application.raw)
 
         async def apply() -> None:
-            results.extend(each if isinstance(each, KilnError) else self._bring_up(each) for each in outcomes)
+            for each in outcomes:
+                await trio.lowlevel.checkpoint()
+                results.append(each if isinstance(each, KilnError) else self._bring_up(each))
 
         async def undo() -> None:
             for name in entries:
@@ -95,7 +100,7 @@ class Editor:
 
         return Change(results, store, apply, undo)
 
-    def _deleting_vhost(self, name: str) -> Change[None]:
+    async def _deleting_vhost(self, name: str) -> Change[None]:
         found = self.vhost(name, to_write=True)
         entry = _entry_of(found)
 
@@ -165,13 +170,14 @@ class Editor:
     async def delete_application(self, vhost: str, app: str) -> None:
         await self._engine.commands.run(lambda: self._deleting_application(vhost, app))
 
-    def _creating_applications(
+    async def _creating_applications(
         self, vhost: str, items: Sequence[Any]
     ) -> Change[list[Application | KilnError]]:
         found = self.vhost(vhost, to_write=True)
         entries: dict[str, ApplicationEntry] = {}
         outcomes: list[ApplicationEntry | KilnError] = []
         for item in items:
+            await trio.lowlevel.checkpoint()
             try:
                 entry = _application_entry(item)
                 name = entry.settings.name
@@ -190,7 +196,9 @@ class Editor:
                 self._engine.configuration.add(transaction, APPLICATION, f"{vhost}/{name}", entry.raw)
 
         async def apply() -> None:
-            results.extend(each if isinstance(each, KilnError) else self._start(found, each) for each in outcomes)
+            for each in outcomes:
+                await trio.lowlevel.checkpoint()
+                results.append(each if isinstance(each, KilnError) else self._start(found, each))
 
         async def undo() -> None:
             for name in entries:
@@ -199,7 +207,7 @@ class Editor:
 
         return Change(results, store, apply, undo)
 
-    def _deleting_application(self, vhost: str, app: str) -> Change[None]:
+    async def _deleting_application(self, vhost: str, app: str) -> Change[None]:
         found = self.application(vhost, app, to_write=True)
         host = self.vhost(vhost)
         entry = ApplicationEntry(found.settings, found.raw)
@@ -216,7 +224,7 @@ class Editor:
 
         return Change(None, store, apply, undo)
 
-    def _changing(self, vhost: str, app: str, edit: Callable[[Raw], Raw]) -> Change[Application]:
+    async def _changing(self, vhost: str, app: str, edit: Callable[[Raw], Raw]) -> Change[Application]:
         found = self.application(vhost, app, to_write=True)
         before = ApplicationEntry(found.settings, found.raw)
         loaded = load_json(models.Application, edit(found.raw))

@@ -6,7 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from appliance.engine.certificates import Certificates
+import pytest
+
+from appliance.engine.certificates import Certificates, check_certificate
+from appliance.errors import ConfigError
 from appliance.net.tls import self_signed
 from appliance.settings import models
 
@@ -58,3 +61,35 @@ def test_a_reload_refuses_what_is_bad_and_keeps_the_old_one(tmp_path: Path) -> N
     assert "tv.example" in str(fault)
     assert found.delivery.for_host("tv.example") is before
 
+
+
+def test_a_virtual_host_comes_and_goes_with_its_certificate(tmp_path: Path) -> None:
+    found = Certificates(server(None, None), tmp_path / "state")
+    host = models.Host(names=("new.example", "*.new.example"), tls=certificate(tmp_path, "new"))
+    assert found.add(host) == ""
+    assert found.delivery.hosts == ["*", "*.new.example", "new.example"]
+    found.remove(host)
+    assert found.delivery.hosts == ["*"]
+
+
+def test_without_the_default_ones_owner_the_self_signed_stands_in(tmp_path: Path) -> None:
+    found = Certificates(server(None, None), tmp_path / "state")
+    stand_in = found.delivery.default
+    host = models.Host(tls=certificate(tmp_path, "any"))
+    assert found.add(host) == ""
+    assert found.delivery.default is not stand_in
+    found.remove(host)
+    assert found.delivery.hosts == ["*"]
+
+
+def test_a_bad_certificate_is_told_and_the_old_one_is_kept(tmp_path: Path) -> None:
+    found = Certificates(server(None, None), tmp_path / "state")
+    tls = certificate(tmp_path, "new")
+    host = models.Host(names=("new.example",), tls=tls)
+    found.add(host)
+    shown = found.delivery.for_host("new.example")
+    Path(tls.cert_path).write_text("nothing")
+    assert "new.example" in found.add(host)
+    assert found.delivery.for_host("new.example") is shown
+    with pytest.raises(ConfigError):
+        check_certificate(host)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from appliance.access.roles import Role
@@ -10,6 +10,7 @@ from appliance.api.envelope import Answer, Result, fine, multi_status, plain, re
 from appliance.api.ome.vhosts import array, obj, refuse_put
 from appliance.api.request import Request
 from appliance.api.routes import Route
+from appliance.engine.application import Application
 from appliance.engine.engine import Engine
 from appliance.errors import BadRequest, ConfigError, NameTaken, NotFound
 from appliance.settings.schema import Raw
@@ -54,9 +55,9 @@ class OutputProfiles:
                     results.append(fine(item))
             return _with_profiles(raw, profiles)
 
-        await self._change(vhost, app, edit)
+        changed = await self._change(vhost, app, edit)
         # What is answered is what was written: without nulls.
-        written = {each["name"]: each for each in profiles_of(self._engine.editor.application(vhost, app).raw)}
+        written = {each["name"]: each for each in profiles_of(changed.raw)}
         return multi_status(
             fine(written.get(each["response"]["name"], each["response"])) if "response" in each else each
             for each in results
@@ -80,8 +81,8 @@ class OutputProfiles:
             profiles[index] = {**given, "name": profiles[index]["name"]}
             return _with_profiles(raw, profiles)
 
-        await self._change(vhost, app, edit)
-        return await self.one(request, vhost, app, profile)
+        profiles = profiles_of((await self._change(vhost, app, edit)).raw)
+        return success(profiles[_index(profiles, vhost, app, profile)])
 
     async def delete(self, request: Request, vhost: str, app: str, profile: str) -> Answer:
         def edit(raw: Raw) -> Raw:
@@ -92,9 +93,9 @@ class OutputProfiles:
         await self._change(vhost, app, edit)
         return plain(200)
 
-    async def _change(self, vhost: str, app: str, edit: Any) -> None:
+    async def _change(self, vhost: str, app: str, edit: Callable[[Raw], Raw]) -> Application:
         try:
-            await self._engine.editor.change_application(vhost, app, edit)
+            return await self._engine.editor.change_application(vhost, app, edit)
         except ConfigError as error:
             raise wrapped_config_failure(error) from error
 

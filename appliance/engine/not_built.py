@@ -117,8 +117,6 @@ def _of_rtmp(path: str, rtmp: models.RtmpProvider) -> Iterator[tuple[str, str]]:
 
 
 def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, str]]:
-    if llhls.dvr.enable:
-        yield f"{path}/DVR", "viewers can't rewind further than the playlist"
     if llhls.drm.enable:
         yield f"{path}/DRM", "nothing is encrypted"
 

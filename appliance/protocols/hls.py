@@ -127,6 +127,8 @@ def splice_in(name: str, start_date: str, duration: float, section: bytes) -> st
     )
 
 
+#: Nothing that is in the playlist leaves it.
+EVENT = "#EXT-X-PLAYLIST-TYPE:EVENT\n"
 ENDLIST = "#EXT-X-ENDLIST\n"
 
 

@@ -61,7 +61,7 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
         *(f"Server/{path}" for path in server),
         "Server/Bind/Providers/RTMP/TLSPort",
         f"{app}/Providers/RTMP/UseIncomingTimestamp",
-        *(f"{app}/Publishers/LLHLS/{name}" for name in ("DVR", "DRM")),
+        *(f"{app}/Publishers/LLHLS/{name}" for name in ("DRM",)),
         *(f"{app}/OutputProfiles/{name}" for name in profiles),
     ]
 

@@ -23,7 +23,7 @@ class TrackDump:
         self._files = files
         self._folder = folder
         self._taken = begin - 1
-        self._waiting: deque[Segment] = deque()
+        self._waiting: deque[tuple[Segment, list[bytes]]] = deque()
         self._waiting_bytes = 0
         self._init: Init | None = None
         self._target = target_duration
@@ -43,7 +43,7 @@ class TrackDump:
                 self.dropped += 1
                 self._gap = True
                 continue
-            self._waiting.append(segment)
+            self._waiting.append((segment, segment.buffers))
             self._waiting_bytes += segment.size
 
     @property
@@ -55,7 +55,7 @@ class TrackDump:
 
         Raises Unavailable; the segment waits on then.
         """
-        segment = self._waiting[0]
+        segment, buffers = self._waiting[0]
         written: list[Path] = []
         if segment.init is not self._init and segment.init.payload:
             path = self._folder / segment.init.name
@@ -63,7 +63,7 @@ class TrackDump:
             written.append(path)
         if not segment.gap:
             path = self._folder / segment.name
-            await self._files.write(path, segment.buffers)
+            await self._files.write(path, buffers)
             written.append(path)
         first = self._size == 0
         text = segment.opening_text if first or segment.init is not self._init else segment.head_text

@@ -16,6 +16,7 @@ from appliance.net.asgi import Scope
 from appliance.net.direct import Answering, Reply, Wait
 from appliance.publishers import front
 from appliance.publishers.front import Awaiting, split_path
+from appliance.publishers.llhls.dvr import Stored
 from appliance.publishers.llhls.live import Live
 from appliance.publishers.llhls.request import (
     Directives,
@@ -31,6 +32,8 @@ from appliance.publishers.rendered import DIRECTIVES, MASTER, Rendered
 START_HOLD = 15.0
 #: Seconds that a request is held while the engine puts a stream that it has on the air.
 ARRIVAL_HOLD = 5.0
+#: Seconds that a request is held while a segment is read from the disk.
+READ_HOLD = 10.0
 #: Target durations after which a blocked request is given up (draft 6.2.5.2).
 BLOCKED_TOO_LONG = 3
 
@@ -66,6 +69,7 @@ class Delivery(front.Front):
 
     def __init__(self, context: Context, on_air: OnAir[Live]) -> None:
         super().__init__(context)
+        self._nursery = context.nursery
         self._on_air = on_air
 
     def direct(self, scope: Scope) -> Answering | None:
@@ -97,6 +101,8 @@ class Delivery(front.Front):
             earlier = None if vhost is None else self._on_air.file(vhost, app, stream, file)
             if earlier is not None and method in ("GET", "HEAD"):
                 request.of(earlier[0])
+                if isinstance(earlier[1], Stored):
+                    raise NotFound("no such file any more")
                 return self._media(request, *earlier)
         if live is None:
             live = yield from self._arriving(vhost, app, stream)
@@ -107,6 +113,8 @@ class Delivery(front.Front):
             found = live.files.get(file)
             if found is None:
                 found = yield from self._hinted(live, file)
+            elif isinstance(found, Stored):
+                return (yield from self._stored(request, live, found))
             return self._media(request, live, found)
         if file.startswith("chunklist_"):
             return (yield from self._chunklist(request, live, file, session))
@@ -139,6 +147,26 @@ class Delivery(front.Front):
             else:
                 reply = found.reply = Reply(200, headers, buffers)
         live.output.traffic.sent_bytes += reply.size
+        return reply
+
+    def _stored(self, request: Request, live: Live, stored: Stored) -> Answering:
+        """A segment that lies on the disk: read by a task of its own, once for all who ask meanwhile."""
+        dvr = live.dvr
+        assert dvr is not None
+        deadline = trio.current_time() + READ_HOLD
+        while stored.reply is None:
+            if not stored.loading:
+                stored.loading = True
+                self._nursery.start_soon(dvr.load, stored, name=f"llhls read {live.label}")
+            if not (yield Wait(stored.arrived, deadline)) or stored.failed:
+                raise Unavailable("the disk did not give the segment in time")
+        reply = stored.reply
+        if not reply.headers or live.heads.cors.by_origin:
+            headers = live.heads.media(stored.content_type, reply.size, part=False)
+            if live.heads.cors.by_origin:
+                return Reply(200, headers + live.heads.cors.headers(request.origin or None), reply.buffers)
+            reply = Reply(200, headers, reply.buffers)
+            dvr.keep(stored, reply)
         return reply
 
     def _hinted(self, live: Live, file: str) -> Awaiting[object]:
@@ -182,7 +210,9 @@ class Delivery(front.Front):
             return (yield from self._succeed(request, live, file, session))
         skip = directives.skip and not live.ended
         query = stream_key_query(directives) if directives.stream_key else ""
-        rendered = live.rendered.media(window, skip=skip, legacy=directives.legacy, query=query)
+        rendered = live.rendered.media(
+            window, skip=skip, legacy=directives.legacy, rewind=directives.rewind, query=query
+        )
         return _playlist(request, live, rendered, DIRECTIVES if directives.blocking else 0)
 
     def _succeed(self, request: Request, gone: Live, file: str, session: str) -> Answering:

@@ -21,6 +21,7 @@ from appliance.net.parking import ParkingLot
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
 from appliance.protocols.mpegts.muxer import CLOCK
 from appliance.publishers.heads import Cors, Heads
+from appliance.publishers.llhls.dvr import Dvr
 from appliance.publishers.llhls.packager import Packager
 from appliance.publishers.llhls.playlists import Playlists
 from appliance.publishers.llhls.subtitles import SubtitleWindow
@@ -51,7 +52,9 @@ class Live:
     ``lots[track id]`` whenever that track has something new. ``version`` counts the changes.
     """
 
-    def __init__(self, output: OutputStream, settings: Settings, wall: WallTime, numbering: Numbering) -> None:
+    def __init__(
+        self, output: OutputStream, settings: Settings, wall: WallTime, numbering: Numbering, dvr: Dvr | None = None
+    ) -> None:
         self.output = output
         self.label = output.label
         self.settings = settings
@@ -89,6 +92,10 @@ class Live:
             on_event=self._happened,
         )
         self.subtitles = self._subtitle_windows(used)
+        self.dvr = dvr
+        if dvr is not None:
+            for track_id, window in self.windows.items():
+                window.archive = dvr.archive(track_id, self.files)
         self.by_playlist = {window.playlist_name: window for window in self.windows.values()}
         self.rendered = Playlists(self)
         self.legacy = _default_query(settings, "_HLS_legacy", False)

@@ -32,19 +32,23 @@ class Playlists:
 
     def __init__(self, live: Live) -> None:
         self._live = live
-        self._media: dict[tuple[int, bool, bool, str], Rendered] = {}
+        self._media: dict[tuple[int, bool, bool, bool, str], Rendered] = {}
         self._masters: dict[tuple[str, str, str], Rendered] = {}
 
-    def media(self, window: TrackWindow, *, skip: bool = False, legacy: bool = False, query: str = "") -> Rendered:
-        """The media playlist of a track; ``skip`` the delta update, ``legacy`` without anything of low latency."""
+    def media(
+        self, window: TrackWindow, *, skip: bool = False, legacy: bool = False, rewind: bool = False, query: str = ""
+    ) -> Rendered:
+        """The media playlist of a track; ``skip`` the delta update, ``legacy`` without anything of low latency,
+        ``rewind`` with all that the disk has."""
         forms = self._media
-        key = (window.track.id, skip, legacy, query)
+        rewind = rewind and window.archive is not None
+        key = (window.track.id, skip, legacy, rewind, query)
         made = forms.get(key)
         version = self._live.version
         if made is None or made.version != version:
             if len(forms) >= MOST_FORMS:
                 forms.clear()
-            text = hls.with_query(media_text(self._live, window, skip=skip, legacy=legacy), query)
+            text = hls.with_query(media_text(self._live, window, skip=skip, legacy=legacy, rewind=rewind), query)
             made = forms[key] = Rendered(version, text.encode())
         return made
 
@@ -66,10 +70,12 @@ class Playlists:
         return made
 
 
-def media_text(live: Live, window: TrackWindow, *, skip: bool = False, legacy: bool = False) -> str:
+def media_text(
+    live: Live, window: TrackWindow, *, skip: bool = False, legacy: bool = False, rewind: bool = False
+) -> str:
     """The whole text of a media playlist (wire catalogue 4.7; draft-pantos-hls-rfc8216bis 4.4)."""
     target = live.target_duration
-    listed = list(window.listed)
+    listed = window.rewound() if rewind else list(window.listed)
     current = None if legacy or window.current is None or not window.current.parts else window.current
     first = listed[0] if listed else current
     control = None
@@ -87,6 +93,8 @@ def media_text(live: Live, window: TrackWindow, *, skip: bool = False, legacy: b
             control=control,
         )
     ]
+    if rewind and live.settings.dvr.event_playlist_type and window.archive is not None and not window.archive.expired:
+        pieces.append(hls.EVENT)
     skipped = 0
     if skip and not legacy and not live.ended:
         boundary = window.edge - CAN_SKIP_UNTIL * target

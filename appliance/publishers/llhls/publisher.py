@@ -8,11 +8,14 @@ from collections.abc import Sequence
 
 import trio
 
+from appliance.errors import BadRequest
 from appliance.media.contracts import Context, OutputStream, Progress
 from appliance.media.track import Track
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
 from appliance.publishers.llhls.delivery import Delivery
+from appliance.publishers.llhls.dvr import Dvr
 from appliance.publishers.llhls.live import Live, playlists_of, used_tracks
+from appliance.publishers.media_files import MediaFiles
 from appliance.publishers.numbering import Numbering
 from appliance.publishers.on_air import OnAir
 from appliance.publishers.wall_time import WallTime
@@ -34,6 +37,7 @@ class LlhlsPublisher:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._disk = MediaFiles(context.media_root)
         self._on_air: OnAir[Live] = OnAir()
         self.app = Delivery(context, self._on_air)
 
@@ -73,7 +77,10 @@ class LlhlsPublisher:
                 await _keep_files(live, progress)
         finally:
             live.interrupted = trio.current_effective_deadline() == -math.inf
+            replaced = live.gone
             self._on_air.remove(live)
+            if live.dvr is not None and not (live.interrupted or replaced):
+                await live.dvr.clear()
 
     def _go_on_air(self, output: OutputStream, settings: Settings) -> Live:
         """From here on requests are held rather than refused."""
@@ -82,15 +89,26 @@ class LlhlsPublisher:
         if earlier is not None:
             numbering.follow(earlier.numbering)
         wall = WallTime(self._context.clock) if earlier is None else earlier.wall
-        live = Live(output, settings, wall, numbering)
+        live = Live(output, settings, wall, numbering, self._dvr(output, settings))
         self._on_air.put(live)
         return live
+
+    def _dvr(self, output: OutputStream, settings: Settings) -> Dvr | None:
+        if not settings.dvr.enable:
+            return None
+        try:
+            return Dvr(output, settings.dvr, self._disk)
+        except BadRequest as fault:
+            log.error("no rewinding stream=%s setting=LLHLS/DVR/TempStoragePath reason=%s", output.label, fault)
+            return None
 
     async def _package(self, live: Live, progress: Progress) -> None:
         reader = live.output.stream.reader("llhls")
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(live.numbering.run, name=f"llhls numbers {live.label}")
+                if live.dvr is not None:
+                    nursery.start_soon(live.dvr.run, live, name=f"llhls disk {live.label}")
                 nursery.start_soon(_cancel_when_left, live, nursery.cancel_scope)
                 async for packets in reader:
                     live.push(packets)
@@ -148,7 +166,6 @@ def _settings(output: OutputStream) -> Settings:
 
 def _report_what_is_not_built(output: OutputStream, settings: Settings) -> None:
     missing = {
-        "DVR": settings.dvr.enable,
         "DRM": settings.drm.enable,
     }
     for name, wanted in missing.items():
@@ -160,7 +177,7 @@ def _report_what_is_not_built(output: OutputStream, settings: Settings) -> None:
                 "default query not known, has no effect stream=%s setting=Publishers/LLHLS/DefaultQueryString key=%s",
                 output.label, query.key,
             )  # fmt: skip
-        elif query.key == "_HLS_rewind":
+        elif query.key == "_HLS_rewind" and not settings.dvr.enable:
             log.info(
                 "default query has no effect without DVR stream=%s "
                 "setting=Publishers/LLHLS/DefaultQueryString key=_HLS_rewind", output.label,

@@ -19,7 +19,7 @@ _LONGEST_KNOWN = 128
 class Directives:
     """The query of a playlist request (wire catalogue 4.3). ``msn`` and ``part`` -1 where not given.
 
-    ``rewind`` has no effect without DVR: every playlist lists the window that there is. It is carried on to child URIs.
+    ``rewind`` lists all that DVR keeps, and has no effect without it. It is carried on to child URIs.
     """
 
     msn: int = -1

@@ -13,6 +13,7 @@ from appliance.media.track import MediaType, Track
 from appliance.net.direct import Reply
 from appliance.protocols import hls
 from appliance.protocols.fmp4 import init_segment
+from appliance.publishers.llhls.dvr import Archive
 
 #: Parts are listed within so many target durations of the playlist's end; so long they must stay, and no longer.
 PARTS_LISTED = 3
@@ -151,6 +152,8 @@ class TrackWindow:
         self.kind = _KINDS.get(track.media, "audio")
         self.extension = "vtt" if track.media is MediaType.SUBTITLE else "m4s"
         self.mirrors: list[Mirror] = []
+        #: Where segments go that are listed no more; None where nobody can rewind.
+        self.archive: Archive | None = None
         self.key = key
         self.segment_count = max(FEWEST_SEGMENTS, segment_count)
         self.playlist_name = f"chunklist_{track.id}_{self.kind}_{key}_llhls.m3u8"
@@ -199,6 +202,10 @@ class TrackWindow:
         yield from self.listed
         if self.current is not None and self.current.parts:
             yield self.current
+
+    def rewound(self) -> list[Segment]:
+        """The whole segments from the oldest that can be rewound to."""
+        return [*self.archive.segments, *self.listed] if self.archive is not None else list(self.listed)
 
     @property
     def oldest(self) -> float:
@@ -335,6 +342,8 @@ class TrackWindow:
             # A segment must stay for its own duration and that of the longest playlist it was in (draft 6.2.2).
             oldest.last_needed = self.edge + oldest.duration + (self.edge - oldest.begins)
             self._removed.append(oldest)
+            if self.archive is not None:
+                self.archive.append(oldest, self.edge - listed[0].begins)
         self._purge()
         self._changed(self)
 
@@ -343,9 +352,11 @@ class TrackWindow:
         while removed and removed[0].last_needed <= self.edge:
             segment = removed.popleft()
             self.retained -= segment.size
-            self.files.pop(segment.name, None)
             for part in segment.parts:
                 self.files.pop(part.name, None)
+            if self.archive is not None and self.archive.retire(segment):
+                continue
+            self.files.pop(segment.name, None)
             following = removed[0] if removed else self.listed[0]
             # A configuration that came back may be under the same name again.
             if following.init is not segment.init and self.files.get(segment.init.name) is segment.init:

@@ -8,7 +8,7 @@ from appliance.media.packet import Packet
 from appliance.media.track import Codec, MediaType, Track
 from appliance.publishers.llhls.publisher import SUCCESSION_GRACE
 from appliance.publishers.numbering import BLOCK, Numbering
-from appliance.settings.models import DRM, DVR, DefaultQueryString, Query
+from appliance.settings.models import DRM, DefaultQueryString, Query
 from tests.conformance.llhls.playlist import parse_media
 from tests.publishers.llhls.kit import AVCC, Feed, Station, audio_track, play, station, video_track
 from tests.publishers.llhls.media import decoded_frames, demuxed, encoded, source_samples
@@ -270,10 +270,10 @@ async def test_the_store_learns_numbers_that_the_clock_gave(autojump_clock: obje
 async def test_what_is_not_built_is_said(autojump_clock: object, caplog: pytest.LogCaptureFixture) -> None:
     queries = DefaultQueryString(queries=(Query(key="_HLS_other", value="YES"), Query(key="_HLS_rewind", value="NO")))
     caplog.set_level("INFO")
-    async with station(dvr=DVR(enable=True), drm=DRM(enable=True), default_query_string=queries) as box:
+    async with station(drm=DRM(enable=True), default_query_string=queries) as box:
         box.start(AV)
         await trio.testing.wait_all_tasks_blocked()
-    for part in ("LLHLS/DVR", "LLHLS/DRM", "_HLS_other", "key=_HLS_rewind", "stream=default/app/cam"):
+    for part in ("LLHLS/DRM", "_HLS_other", "key=_HLS_rewind", "stream=default/app/cam"):
         assert part in caplog.text
 
 

@@ -368,6 +368,12 @@ class Demuxer:
 
     def _use(self, rows: list[ElementaryStream]) -> None:
         before, self._streams = self._streams, {}
+        for stream in before.values():
+            if stream.row not in rows:
+                # Its last frame waits for a packet that never comes.
+                if stream.parts:
+                    self._finish(stream)
+                self._release(stream)
         for track in [each.track for each in before.values()]:
             if track is not None:
                 self._generations[track.id] = track.generation + 1
@@ -375,10 +381,10 @@ class Demuxer:
         places = {True: 0, False: 0}
         for row in rows:
             known = before.get(row.pid)
-            stream = known if known is not None and known.row == row else self._stream(row, places)
-            if stream is not None:
-                self._streams[row.pid] = stream
-                places[stream.video is not None] += 1
+            used = known if known is not None and known.row == row else self._stream(row, places)
+            if used is not None:
+                self._streams[row.pid] = used
+                places[used.video is not None] += 1
 
     def _stream(self, row: ElementaryStream, places: dict[bool, int]) -> _Stream | None:
         is_video = row.stream_type in _VIDEO

@@ -107,7 +107,7 @@ class TransportFeed:
         started = {frame.track.id for frame in waiting}
         # A picture's track is known with its parameter sets, and it is there with its first key frame.
         complete = demuxer.complete and all(track.id in started for track in tracks if track.is_video)
-        patience = WAIT_FOR_TRACKS if demuxer.has_video <= {track.id for track in tracks} & started else WAIT_FOR_PICTURE
+        patience = WAIT_FOR_TRACKS if demuxer.has_video <= started else WAIT_FOR_PICTURE
         waited = _seconds(frames[-1]) - self._first
         if complete or waited >= patience or self._waiting_bytes >= WAIT_FOR_BYTES:
             self._go_on_air([track for track in tracks if track.id in started or track.is_audio])

@@ -137,7 +137,7 @@ async def test_who_waits_is_told_of_the_end() -> None:
             await trio.sleep(0.02)
             accepted.close()
         assert ended == [b""]
-        while caller.alive:
+        while caller.alive:  # noqa: ASYNC110
             await trio.sleep(0.01)
         with pytest.raises(SrtError):
             await caller.send(bytes(1316))
@@ -175,7 +175,8 @@ async def test_many_sockets_share_one_thread() -> None:
     ("name", "value", "reason"),
     [
         ("SRTO_NOTHING", "1", "no option"), ("SRTO_RCVSYN", "1", "can't be set"),
-        ("SRTO_LATENCY", "soon", "whole number"), ("SRTO_PASSPHRASE", "short", "10 to 79"), ("SRTO_PBKEYLEN", "17", "16, 24 or 32"),
+        ("SRTO_LATENCY", "soon", "whole number"), ("SRTO_PASSPHRASE", "short", "10 to 79"),
+        ("SRTO_PBKEYLEN", "17", "16, 24 or 32"),
         ("SRTO_TLPKTDROP", "maybe", "true or false"), ("SRTO_MSS", "99999999999", "out of range"),
     ],
 )  # fmt: skip

@@ -95,8 +95,10 @@ async def test_who_leaves_is_forgotten(kiln: KilnProcess) -> None:
             await anext(events)
             assert float(await followers(box)) >= 1
         with trio.fail_after(10):
-            while float(await followers(box)) > 0:
+            left = await followers(box)
+            while float(left) > 0:
                 await trio.sleep(0.05)
+                left = await followers(box)
 
 
 async def test_logs_are_filtered_and_followed(kiln: KilnProcess) -> None:

@@ -93,7 +93,8 @@ def play(url: str, player: str, seconds: float = 20, *, switch: bool = False, cl
         raise AssertionError(f"no report from the browser: {said}{errors}") from None
     if "error" in found:
         raise AssertionError(f"{player} does not play {url}: {found['error']}\n" + "\n".join(found["said"]))
-    return Playback(found["samples"], found["stalls"], found["problems"], found["levels"], found["said"], found["tracks"])
+    parts = ("samples", "stalls", "problems", "levels", "said", "tracks")
+    return Playback(*(found[part] for part in parts))
 
 
 def _run(command: list[str], timeout: float) -> tuple[str, str]:

@@ -19,6 +19,8 @@ from appliance.errors import BadRequest, Forbidden, NotFound
 #: Bytes of one name, as file systems allow, and of a whole path.
 NAME_BYTES = 255
 PATH_BYTES = 4095
+#: Where Kiln keeps what it knows of the recordings.
+OWN_FOLDER = ".kiln"
 FOLDER_MODE = 0o750
 FILE_MODE = 0o640
 _UNSAFE_IN_NAME = re.compile(r"[^\w.,=@+ -]")
@@ -28,8 +30,8 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def resolve(root: Path, path: str) -> Path:
     """``path`` as a place below ``root``: an absolute one is re-rooted, one that is below ``root`` already stays.
 
-    Raises BadRequest for ``..``, control characters, names over 255 bytes, a path over 4095 bytes, one that can't be
-    written in UTF-8 and one that names nothing.
+    Raises BadRequest for ``..``, Kiln's own folder, control characters, names over 255 bytes, a path over 4095 bytes,
+    one that can't be written in UTF-8 and one that names nothing.
     """
     if any(ord(character) < 32 or ord(character) == 127 for character in path):
         raise BadRequest("A path may not hold control characters")
@@ -45,6 +47,8 @@ def resolve(root: Path, path: str) -> Path:
         parts = parts[len(base.parts) - 1 :]
     if not parts:
         raise BadRequest(f"The path names no file: '{path}'")
+    if parts[0] == OWN_FOLDER:
+        raise BadRequest(f"{OWN_FOLDER} is Kiln's own")
     if any(len(part.encode()) > NAME_BYTES for part in parts):
         raise BadRequest(f"A name in the path is over {NAME_BYTES} bytes long")
     resolved = base.joinpath(*parts)

@@ -52,8 +52,9 @@ def until(condition: object, why: str, timeout: float = 15) -> None:
 
 
 def recorded_ms(kiln: KilnProcess) -> int:
+    """Of the current file."""
     found = task(kiln)
-    value = found.get("recordTime", 0) if found else 0
+    value = found.get("recordTime", 0) if found and found["state"] == "recording" else 0
     assert isinstance(value, int)
     return value
 
@@ -154,11 +155,13 @@ def kills(kiln: KilnProcess, times: int, seed: int) -> None:
             worker = disk_worker(kiln)
             whom = turn % 3
             if whom != 1:
-                kiln.kill() if whom == 0 else (os.kill(worker, signal.SIGKILL), kiln.kill())
-                until(lambda: not Path(f"/proc/{worker}").exists(), "the disk worker stays")
+                if whom == 2:
+                    os.kill(worker, signal.SIGKILL)
+                kiln.kill()
+                until(lambda worker=worker: not Path(f"/proc/{worker}").exists(), "the disk worker stays")
             else:
                 os.kill(worker, signal.SIGKILL)
-                until(lambda: disk_worker_or_none(kiln) not in (None, worker), "no new disk worker")
+                until(lambda worker=worker: disk_worker_or_none(kiln) not in (None, worker), "no new disk worker")
                 until(lambda: recorded_ms(kiln) > 600, "recording does not go on")
             sender.kill()
         if whom != 1:

@@ -147,6 +147,8 @@ class Session:
         """Tell of a disk that is late, while the recording waits for it; end waiting when the task is to stop."""
         while True:
             progress()
+            for part, file in self._files.items():
+                self._count(part, file)
             if self._disk.late and not self._task.error:
                 self._say(_LATE)
             elif not self._disk.late and self._task.error == _LATE:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -30,7 +30,7 @@ Sample = tuple[Fraction, bytes]
 
 
 def clip(video: Codec = Codec.H264, audio: Codec | None = Codec.AAC) -> tuple[list[Track], list[Packet]]:
-    """Two seconds: pictures with B-frames and a key frame each 0.4 s, and sound; in the order of decoding, from zero."""
+    """Two seconds: pictures with B-frames, a key frame each 0.4 s, and sound; in the order of decoding, from zero."""
     tracks: list[Track] = []
     packets: list[Packet] = []
     for number, codec in enumerate((video, audio), 1):
@@ -41,7 +41,8 @@ def clip(video: Codec = Codec.H264, audio: Codec | None = Codec.AAC) -> tuple[li
         first = frames[0].pts
         tracks.append(track)
         packets += [
-            msgspec.structs.replace(frame, track=track, pts=frame.pts - first, dts=frame.dts - first) for frame in frames
+            msgspec.structs.replace(frame, track=track, pts=frame.pts - first, dts=frame.dts - first)
+            for frame in frames
         ]
     return tracks, sorted(packets, key=lambda packet: Fraction(packet.dts, packet.track.timescale))
 
@@ -103,7 +104,7 @@ class Studio:
         for number, packet in enumerate(packets):
             self.stream.publish(packet)
             if number % 20 == 0:
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
 
     async def finish(self) -> None:
         self.stop.set()
@@ -130,7 +131,9 @@ async def studio(
     directory = cast(Directory, OneApplication(settings or models.FilePublisher()))
     changes: list[Task] = []
     async with trio.open_nursery() as nursery:
-        context = Context(directory=directory, clock=clock, nursery=nursery, reserve=_no_numbers, egress=Egress(), media_root=root)
+        context = Context(
+            directory=directory, clock=clock, nursery=nursery, reserve=_no_numbers, egress=Egress(), media_root=root
+        )
         stream = Stream("default/app/stream", tracks, clock=clock)
         output = OutputStream(vhost="default", app="app", name="stream", stream=stream,
                               application=None, playlists=[], source=Source("Rtmp"))  # fmt: skip
@@ -143,14 +146,24 @@ async def _no_numbers(key: str, count: int) -> int:
     raise AssertionError("the recorder reserves no numbers")
 
 
+def found(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
+
+
+async def until(condition: Callable[[], object], within: float = 10) -> None:
+    with trio.fail_after(within):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 def demuxed(path: Path) -> list[list[Sample]]:
     """(time shown, payload) of each packet, a list for each track in the order of the file."""
     with av.open(str(path), "r") as container:
-        found: list[list[Sample]] = [[] for _ in container.streams]
+        samples: list[list[Sample]] = [[] for _ in container.streams]
         for packet in container.demux():
             if packet.size and packet.pts is not None and packet.time_base is not None:
-                found[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
-    return found
+                samples[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
+    return samples
 
 
 def decoded(path: Path) -> int:

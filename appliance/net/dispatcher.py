@@ -20,7 +20,8 @@ from appliance.net.quiet_log import QuietLog
 
 LOG = logging.getLogger("kiln.net")
 
-_BATCH = 64
+#: A batch is always answered whole: the kernel puts it behind the others, so that all have their turn.
+_BATCH = 16
 #: Seconds after which other tasks have their turn.
 _TURN = 0.001
 
@@ -111,11 +112,11 @@ class Dispatcher:
             await trio.lowlevel.wait_readable(self._poll.fileno())
             # Those who wait for the news come before those who already have it and want the bytes.
             turn_ends = self._take_turn()
-            while self._answer_batch(turn_ends):
+            while self._answer_batch() and time.perf_counter() < turn_ends:
                 pass
 
-    def _answer_batch(self, turn_ends: float) -> bool:
-        """Let connections that have bytes answer; whether there may be more, and time for them."""
+    def _answer_batch(self) -> bool:
+        """Let connections that have bytes answer; whether there may be more."""
         events = self._poll.poll(0, _BATCH)
         for fd, _ in events:
             connection = self._watched.get(fd)
@@ -125,8 +126,6 @@ class Dispatcher:
                 except Exception as error:
                     self._failed(error)
                     connection.abandon()
-                if time.perf_counter() >= turn_ends:
-                    return False
         return bool(events)
 
     async def _answer_released(self) -> None:

@@ -56,6 +56,8 @@ class Connection:
 
     def overdue(self, now: float) -> str:
         """Why this connection has to go now, "" when it may stay. Called once a second."""
+        # So that the last ones are known when the connection is over.
+        self.socket.statistics()
         self._tell_damage()
         count = self.socket.bytes_received
         if count != self._heard_bytes:
@@ -83,7 +85,6 @@ class Connection:
             reason = "the box stops"
             raise
         finally:
-            self.socket.statistics()
             self.socket.close()
             self.target.close(reason)
             log.info("publisher off stream=%s peer=%s reason=%r bytes=%d", self.label, self.socket.peer, reason,

@@ -58,6 +58,7 @@ class Egress:
         self._limiter = trio.CapacityLimiter(THREADS)
         self._look_up = look_up or self._ask_system
         self._last_good: dict[str, tuple[str, ...]] = {}
+        self._roots: ssl.SSLContext | None = None
 
     @classmethod
     def configured(
@@ -134,10 +135,14 @@ class Egress:
         context: ssl.SSLContext | None = None,
     ) -> trio.SSLStream[trio.SocketStream]:  # fmt: skip
         """As ``open_tcp``, then TLS: the certificate must name ``host`` and lead to one of the system's roots."""
+        checked = context or self._roots
+        if checked is None:
+            # Reading all the system's roots takes longer than the loop may stand still.
+            checked = self._roots = await trio.to_thread.run_sync(ssl.create_default_context)
         with trio.move_on_after(timeout):
             plain = await self.open_tcp(host, port, timeout, send_buffer=send_buffer)
             stream = trio.SSLStream(
-                plain, context or ssl.create_default_context(), server_hostname=host.rstrip("."), https_compatible=True
+                plain, checked, server_hostname=host.rstrip("."), https_compatible=True
             )
             try:
                 await stream.do_handshake()
@@ -155,6 +160,8 @@ class Egress:
         """For an ``httpx.AsyncClient`` of your own: give it ``trust_env=False, max_redirects=MAX_REDIRECTS``."""
         from appliance.net.egress.http import guarded_transport
 
+        if verify is True:
+            verify = self._roots = self._roots or ssl.create_default_context()
         return guarded_transport(self, verify)
 
     def http_client(

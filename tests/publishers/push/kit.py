@@ -124,6 +124,9 @@ class Pusher:
 
     async def end(self) -> None:
         self.stop.set()
+        await self.ended()
+
+    async def ended(self) -> None:
         with trio.fail_after(5):
             await self._ended.wait()
 

@@ -38,7 +38,7 @@ class RtmpSink:
     deaf: bool = False
     published: list[Published] = field(default_factory=list)
 
-    async def serve(self, stream: trio.SocketStream) -> None:
+    async def serve(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         server, one = RtmpServer(), Published()
         demuxer = FlvDemuxer(lambda reason: None)
         try:
@@ -50,7 +50,7 @@ class RtmpSink:
         except trio.BrokenResourceError:
             return
         finally:
-            stream.socket.close()
+            (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket.close()
 
     def _take(self, server: RtmpServer, one: Published, demuxer: FlvDemuxer, data: bytes) -> None:
         while True:

@@ -76,7 +76,7 @@ async def five_targets(folder: Path, seconds: float, *, speed: float, reset_ever
                 growth = rss_bytes(os.getpid()) - before
                 # What waits is still sent.
                 show.output.stream.close()
-                await push_.end()
+                await push_.ended()
             await until(lambda: not far_end.running, 5)
         nursery.cancel_scope.cancel()
     assert [lost(one, show.played) for one in good.published] == [0, 0]

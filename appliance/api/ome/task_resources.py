@@ -32,7 +32,7 @@ def record_resource(entry: Entry, now: int) -> dict[str, Any]:
             "totalRecordBytes": task.total_bytes, "totalRecordTime": task.total_time,
         }  # fmt: skip
         shown |= {key: value for key, value in figures.items() if value > 0}
-        shown["startTime"] = api_time(task.started)
+        shown["startTime"] = api_time(task.started or task.created)
     if task.state in (TaskState.STOPPED, TaskState.ERROR):
         shown["finishTime"] = api_time(task.finished)
     return shown | _calendar(entry.agenda, now)

@@ -24,7 +24,7 @@ from appliance.engine.tasks.kinds import KINDS, Kind, task_key
 from appliance.errors import BadRequest, KilnError, NameTaken, NotBuilt, NotFound, Unavailable
 from appliance.media.clock import Clock
 from appliance.media.contracts import OutputStream, Progress
-from appliance.media.tasks import Dump, Task, TaskRunner, TaskState
+from appliance.media.tasks import Dump, Record, Task, TaskRunner, TaskState
 from appliance.settings.store import Store, Transaction
 from appliance.supervisor import ChildSpec, Restart, Supervisor
 
@@ -288,9 +288,10 @@ class TaskBoard:
         self._ended(entry)
 
     async def _begun(self, entry: Entry) -> None:
-        """Until a task that has just been given to its runner is under way, for the answer to say so."""
+        """Until a record that has just been given to its runner has its file, for the answer to name it."""
+        task = entry.task
         with trio.move_on_after(BEGIN_WITHIN):
-            while entry.task.state is TaskState.READY and entry.child is not None:
+            while isinstance(task, Record) and not (task.output_file or task.error) and entry.child is not None:
                 await entry.changed.wait()
 
     def _ended(self, entry: Entry) -> None:

@@ -59,9 +59,11 @@ class WritingRunner:
         task.started = output.stream.clock.wall()
         task.state = TaskState.RECORDING
         self.lives.append(task.id)
+        path = self.folder / f"{task.id}-{task.sequence}"
+        if isinstance(task, Record):
+            task.output_file = str(path)
         self.changed(task)
         reader = output.stream.reader(f"record {task.id}")
-        path = self.folder / f"{task.id}-{task.sequence}"
         with path.open("wb") as file:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_close_when_set, stop, reader.close)

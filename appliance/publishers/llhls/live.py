@@ -189,6 +189,9 @@ class Live:
         self._finished = True
         self.leave()
         self.files.clear()
+        # What points at each other is not freed until the collector comes by, which may be minutes: not the media too.
+        for window in self.windows.values():
+            window.let_go()
 
     def _subtitle_windows(self, used: Sequence[Track]) -> dict[str, SubtitleWindow]:
         """By label. They go with the first video track, else the first track."""

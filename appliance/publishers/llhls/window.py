@@ -301,6 +301,11 @@ class TrackWindow:
         self.last_msn, self.last_part = boundary.msn, 0
         self._list(segment)
 
+    def let_go(self) -> None:
+        """Nobody asks for anything of it any longer."""
+        self.listed.clear()
+        self.current = None
+
     def end(self) -> None:
         """Nothing comes any more."""
         self.close()

@@ -98,6 +98,8 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
         yield from _of_rtmp(f"{path}/Providers/RTMP", rtmp)
     if (llhls := application.publishers.llhls) is not None:
         yield from _of_llhls(f"{path}/Publishers/LLHLS", llhls)
+    if (hls := application.publishers.hls) is not None:
+        yield from _of_hls(f"{path}/Publishers/HLS", hls)
     if application.transcode_webhook is not None and application.transcode_webhook.enable:
         yield f"{path}/TranscodeWebhook", "the local output profiles are used"
     if application.event_generator.enable:
@@ -119,6 +121,13 @@ def _of_rtmp(path: str, rtmp: models.RtmpProvider) -> Iterator[tuple[str, str]]:
 def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, str]]:
     if llhls.drm.enable:
         yield f"{path}/DRM", "nothing is encrypted"
+
+
+def _of_hls(path: str, hls: models.HlsPublisher) -> Iterator[tuple[str, str]]:
+    if hls.dvr.enable:
+        yield f"{path}/DVR", "viewers can't rewind further than the playlist"
+    if any(dump.enable for dump in hls.dumps):
+        yield f"{path}/Dumps", "nothing is copied to disk"
 
 
 def _of_profiles(path: str, profiles: models.OutputProfiles) -> Iterator[tuple[str, str]]:

@@ -43,7 +43,7 @@ def test_no_secret_is_in_a_bundle(token: str, stream_key: str, secret_key: str) 
     job = BundleJob(
         documents={"server": server, "virtual-hosts": vhosts, "state": {"error": f"refused by {stream_key}!"}},
         texts={"children": f"push:{token} last_fault={json.dumps(stream_key)}"},
-        logs=[(1.5, 20, "kiln.push", f"push target={push.urls[0]} said={stream_key} header={header}")],
+        logs=[[(1.5, 20, "kiln.push", f"push target={push.urls[0]} said={stream_key} header={header}")]],
         secrets=[token, *found_secrets(server), *found_secrets(vhosts), *task_secrets(push)],
         doctor=[], seconds=1.0,
     )  # fmt: skip

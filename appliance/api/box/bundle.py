@@ -37,12 +37,12 @@ _PUBLIC = frozenset({"certPath", "keyPath"})
 
 
 class BundleJob(msgspec.Struct, frozen=True):
-    """``documents`` become JSON files, ``texts`` text files. ``logs`` are (seconds since 1970, level, logger, text).
-    ``secrets`` are the values themselves. ``doctor`` is the command line, which may take ``seconds``."""
+    """``documents`` become JSON files, ``texts`` text files. ``logs`` are batches of (seconds since 1970, level,
+    logger, text). ``secrets`` are the values themselves. ``doctor`` is the command line, which may take ``seconds``."""
 
     documents: dict[str, Any]
     texts: dict[str, str]
-    logs: list[tuple[float, int, str, str]]
+    logs: list[list[tuple[float, int, str, str]]]
     secrets: list[str]
     doctor: list[str]
     seconds: float
@@ -100,7 +100,8 @@ def make(job: BundleJob) -> bytes:
             bundle.writestr(f"{folder}/{name}.json", text)
         for name, text in job.texts.items():
             bundle.writestr(f"{folder}/{name}.txt", mask.text(text))
-        bundle.writestr(f"{folder}/logs.txt", mask.text("".join(map(_log_line, job.logs))))
+        lines = "".join(_log_line(line) for batch in job.logs for line in batch)
+        bundle.writestr(f"{folder}/logs.txt", mask.text(lines))
         bundle.writestr(f"{folder}/doctor.txt", mask.text(doctor(job.doctor, job.seconds)))
     return made.getvalue()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -73,27 +73,37 @@ class SupportBundle:
         raise Unavailable(f"The support bundle was not made within {MADE_WITHIN:g} s")
 
     async def _job(self, request: Request) -> bytes:
-        """Everything, gathered step by step."""
+        """Everything, gathered and packed step by step."""
         engine = self._engine
         system = await self._system.system(request)
         metrics = await self._metrics.scrape(request)
         await self._state.refresh()
-        state: dict[str, dict[str, Any]] = {}
         breath = _Breath()
+        state: dict[str, dict[str, msgspec.Raw]] = {}
         for section, key, item in self._state.items():
-            state.setdefault(section, {})[key] = item
+            state.setdefault(section, {})[key] = _packed(item)
             await breath.take()
         logs = []
         number = 0
         while lines := self._ring.after(number, BATCH):
-            logs += [(line.time, line.level, line.logger, line.text) for line in lines]
+            logs.append(_packed([(line.time, line.level, line.logger, line.text) for line in lines]))
             number = lines[-1].number
             await breath.take()
         server = msgspec.to_builtins(msgspec.structs.replace(engine.settings, virtual_hosts=()))
-        vhosts = [
-            {**vhost.raw, "applications": [application.raw for application in vhost.applications.values()]}
-            for vhost in engine.directory.vhosts.values()
-        ]
+        secrets = [engine.token.plain or "", *found_secrets(server)]
+        vhosts = []
+        for vhost in list(engine.directory.vhosts.values()):
+            secrets += found_secrets(vhost.raw)
+            applications = []
+            for application in list(vhost.applications.values()):
+                secrets += found_secrets(application.raw)
+                for stream in application.inputs.values():
+                    secrets += url_secrets(stream.source.url)
+                applications.append(_packed(application.raw))
+                await breath.take()
+            vhosts.append({**vhost.raw, "applications": applications})
+        for entry in list(engine.tasks.all()):
+            secrets += task_secrets(entry.task)
         documents = {
             "system": msgspec.json.decode(system.body).get("response"),
             "state": state,
@@ -101,11 +111,6 @@ class SupportBundle:
             "virtual-hosts": vhosts,
             "alarms": [shown(alarm) for alarm in [*engine.alarms.open, *engine.alarms.closed]],
         }
-        secrets = [engine.token.plain or "", *found_secrets(server), *found_secrets(vhosts)]
-        for entry in list(engine.tasks.all()):
-            secrets += task_secrets(entry.task)
-        for url in _urls_of_inputs(engine):
-            secrets += url_secrets(url)
         job = {
             "documents": documents,
             "texts": {"metrics": metrics.body.decode(), "children": engine.supervisor.tree()},
@@ -115,6 +120,11 @@ class SupportBundle:
             "seconds": DOCTOR_WITHIN,
         }
         return msgspec.msgpack.encode(job)
+
+
+def _packed(value: Any) -> msgspec.Raw:
+    """In the form in which it goes to the other process: the whole is only put together then."""
+    return msgspec.Raw(msgspec.msgpack.encode(value))
 
 
 class _Breath:
@@ -167,9 +177,3 @@ def url_secrets(url: str) -> Iterator[str]:
         if _SECRET.search(name) or name == "streamid":
             yield value
 
-
-def _urls_of_inputs(engine: Engine) -> Iterable[str]:
-    for vhost in engine.directory.vhosts.values():
-        for application in vhost.applications.values():
-            for stream in application.inputs.values():
-                yield stream.source.url

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from appliance.errors import BadRequest
 from appliance.media.codecs.nal import join_prefixed, split_annexb
+from appliance.media.events import Conclusion, TimedMetadata, event_packet
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, MediaType, Track
 from appliance.protocols.mpegts.muxer import TIME_OFFSET, Muxer
@@ -165,6 +166,9 @@ def test_timed_metadata_has_a_stream_of_its_own() -> None:
     data = b"".join(map(muxer.packet, pictures[:30])) + muxer.id3(90_000, tag)
     data += b"".join(map(muxer.packet, pictures[30:]))
     assert_continuous(data)
+    assert muxer.packet(event_packet(TimedMetadata(tag), 1_000))
+    assert not muxer.packet(event_packet(Conclusion(), 1_000))
+    assert not Muxer([video]).packet(event_packet(TimedMetadata(tag), 1_000))
     with av.open(io.BytesIO(data), "r", format="mpegts") as container:
         assert [stream.type for stream in container.streams] == ["video", "data"]
         found = [one for one in container.demux(container.streams[1]) if one.pts is not None]

@@ -67,7 +67,8 @@ class Muxer:
     Give every packet to ``packet`` in the order of decoding times: what comes back is whole 188-byte packets. Tables
     are put in by themselves: before the first packet, before each key frame of the video, and every 100 ms. The clock
     reference (PCR) is on the first video track, else on the first track. A packet whose Track is a new generation is a
-    new version of the program map. ``events`` adds a stream of ID3 timed metadata, fed by ``id3``.
+    new version of the program map. ``events`` adds a stream of ID3 timed metadata: of event packets (tracks of codec
+    ID3 that are not among ``tracks``), or fed by ``id3``.
 
     Raises BadRequest for tracks that can't be carried, and when there is none.
     """
@@ -115,6 +116,8 @@ class Muxer:
         track = packet.track
         stream = self._streams.get(track.id)
         if stream is None:
+            if track.codec is Codec.ID3 and self._events is not None and packet.payload:
+                return self.id3(packet.pts * CLOCK // track.timescale, packet.payload)
             return b""
         if track is not stream.track:
             self._change(stream, track)

@@ -105,6 +105,9 @@ class FakeDirectory:
     def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> Input:
         raise AssertionError("publishers open no inputs")
 
+    def check_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> None:
+        raise AssertionError("publishers open no inputs")
+
     def output(self, vhost: str, app: str, name: str) -> Stream | None:
         return self.outputs.get(name) if vhost == "default" else None
 

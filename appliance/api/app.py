@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
+from appliance.api.box.recordings import Recordings
+from appliance.api.box.storage import Storage
 from appliance.api.box.tokens import Tokens
 from appliance.api.box.watching import Watching
 from appliance.api.cors import CrossOrigin
@@ -36,9 +38,16 @@ def make_fronts(engine: Engine) -> Fronts:
         LiveStreams(engine),
         Watching(engine),
         Tokens(engine.named_tokens, engine.clock),
+        *_of_recordings(engine),
     )
     api = management_api(engine, token, [route for group in groups for route in group.routes()])
     return Fronts(api=_beside(status, api), status=status)
+
+
+def _of_recordings(engine: Engine) -> tuple[Storage | Recordings, ...]:
+    if engine.recordings is None:
+        return ()
+    return Storage(engine.recordings.disk), Recordings(engine.recordings.disk)
 
 
 def management_api(engine: EngineView, token: TokenCheck, more: Iterable[Route] = ()) -> ManagementApi:

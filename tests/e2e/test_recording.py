@@ -8,6 +8,8 @@ import random
 import re
 import signal
 import time
+import urllib.error
+import urllib.request
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,7 +19,7 @@ import pytest
 
 from tests.kit import ffmpeg, procfs
 from tests.kit.ffmpeg import B_FRAMES, SMALL, Ffmpeg
-from tests.kit.kiln import KilnProcess
+from tests.kit.kiln import AUTHORIZATION, KilnProcess
 from tests.kit.server_xml import BYPASS, Application, ServerXml
 from tests.publishers.record.kit import decoded, demuxed
 
@@ -203,3 +205,47 @@ def test_the_worker_is_small(kiln: KilnProcess) -> None:
     time.sleep(0.5)
     assert procfs.rss_bytes(worker) < 40 << 20
     assert "libav" not in Path(f"/proc/{worker}/maps").read_text()
+
+
+def fetch(kiln: KilnProcess, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    request = urllib.request.Request(kiln.api_url + path, headers={"Authorization": AUTHORIZATION, **headers})
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()
+
+
+def test_recordings_over_the_api(kiln: KilnProcess) -> None:
+    """Listed, fetched whole and in ranges, kept, deleted; the disk and how long it lasts."""
+    start(kiln, filePath="/out/${Sequence}.mp4", interval=1000)
+    with publisher(kiln):
+        until(lambda: (task(kiln) or {}).get("sequence", 0) == 2, "no third file")
+        until(lambda: kiln.api("/box/v1/storage")["volumes"][0]["bytesPerSecond"] > 1000, "no rate")
+        storage = kiln.api("/box/v1/storage")
+        assert storage["volumes"][0]["state"] == "ok"
+        assert storage["volumes"][0]["hoursLeft"] > 0
+        assert storage["retention"] == [{"app": "app", "maxAge": 0, "maxSize": 0, "vhost": "default"}]
+        stop(kiln)
+    listed = kiln.api("/box/v1/recordings?stream=cam&state=finished")
+    assert [each["path"] for each in listed] == [f"out/{number}.mp4" for number in reversed(range(len(listed)))]
+    one = listed[-1]
+    path = f"/box/v1/recordings/{one['id']}"
+    data = (kiln.state / "media" / one["path"]).read_bytes()
+    status, headers, body = fetch(kiln, f"{path}/file")
+    assert (status, body, headers["content-type"]) == (200, data, "video/mp4")
+    for asked, part in (("bytes=10-19", data[10:20]), ("bytes=-5", data[-5:]), ("bytes=100-", data[100:])):
+        status, headers, body = fetch(kiln, f"{path}/file", Range=asked)
+        assert (status, body) == (206, part)
+        assert headers["content-range"].endswith(f"/{len(data)}")
+    assert fetch(kiln, f"{path}/file", Range=f"bytes={len(data)}-")[0] == 416
+    assert kiln.call("POST", f"{path}:keep")[1]["response"]["keep"] is True
+    assert kiln.api(path)["keep"] is True
+    assert kiln.call("POST", f"{path}:unkeep")[1]["response"]["keep"] is False
+    assert kiln.call("DELETE", path)[0] == 200
+    assert not (kiln.state / "media" / one["path"]).exists()
+    assert kiln.call("DELETE", path)[0] == 404
+    assert fetch(kiln, f"{path}/file")[0] == 404
+    assert fetch(kiln, "/box/v1/recordings?state=odd")[0] == 400

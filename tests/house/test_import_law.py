@@ -34,6 +34,8 @@ STRANGERS = ("appliance.publishers", "appliance.providers")
 LOOP_AND_SOCKETS = ("trio", "socket", "asyncio", "select", "ssl", "threading", "subprocess", "httpx")
 MAY_PARK = {"appliance.media.stream": ("trio",)}
 
+#: Imported inside functions alone, when they are first needed.
+LATE = ("appliance.net.egress.http",)
 #: Not on the way from the command to the first answer of the API.
 HEAVY = ("av", "numpy", "textual", "asyncio", "httpx", "starlette", "cryptography.x509")
 
@@ -174,7 +176,7 @@ def test_loading_the_engine_side_loads_nothing_heavy() -> None:
     engine_side = sorted(
         name
         for name in product_modules()
-        if not within(name, *WORKER_SIDE, "appliance.console", "hw") and not name.endswith("__main__")
+        if not within(name, *WORKER_SIDE, *LATE, "appliance.console", "hw") and not name.endswith("__main__")
     )
     program = (
         "import importlib, sys\n"

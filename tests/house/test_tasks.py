@@ -13,6 +13,7 @@ from tests.house.tree import Module, parse, product_modules, within
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
     "appliance.cli.run": "hears signals beside the engine",
+    "appliance.net.egress.guard": "tries the addresses of one host side by side",
     "appliance.net.http2": "a task a stream",
     "appliance.net.http_server": "accepts, and sweeps its connections",
     "appliance.net.tcp_server": "a task a connection",
@@ -21,6 +22,8 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.providers.rtmp.provider": "a task a listener",
     "appliance.providers.srt.provider": "a task a listener, and one a publisher",
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
+    "appliance.publishers.push.runner": "waits for the stop and for the end of the stream beside one target",
+    "appliance.publishers.push.session": "hears one target beside sending to it",
     "appliance.publishers.srt.server": "a task a listener",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",

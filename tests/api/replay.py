@@ -37,6 +37,10 @@ _JSON_PLACE = re.compile(r"(\[HTTP\] \[JSON\] \* Line \d+, Column \d+).*", re.DO
 #: The ports in the recording; 31935 is that of a server that takes what is pushed.
 _PORTS = (18081, 11935, 19999, 14000, 13333, 13334, 13478, 19000, 19998, 31935)
 _ICE_PORTS = "11000-11004"
+#: What the recorded box pulled from itself over OVT, Kiln pulls from ffmpeg over RTMP: the lines that pull, and those
+#: that name the same URL.
+_OVT = "ovt://127.0.0.1:19000"
+_PULLS = {179: 0, 421: 1, 422: 1}
 #: Headers that each server has its own way with.
 _OWN_HEADERS = ("content-length", "server", "date", "connection", "transfer-encoding", "keep-alive")
 
@@ -57,6 +61,7 @@ class Translation:
         self.folder = str(folder)
         ours = free_ports(len(_PORTS))
         self.ports = dict(zip(_PORTS, ours, strict=True))
+        self.pulled = free_ports(2)
         self._to_ours = {str(port): str(mine) for port, mine in self.ports.items()}
         self._to_theirs = {mine: port for port, mine in self._to_ours.items()}
 
@@ -110,6 +115,8 @@ def _running(folder: Path, translation: Translation) -> Iterator[int]:
             for name in ("live2", "live1"):
                 publishers.enter_context(_publish(f"rtmp://127.0.0.1:{ports[11935]}/app/{name}"))
                 _until(kiln, partial(_succeeds, port, f"/v1/vhosts/default/apps/app/streams/{name}"))
+            for source in translation.pulled:
+                publishers.enter_context(_publish(f"rtmp://127.0.0.1:{source}/app/live1", "-listen", "1"))
             # What is encoded is on the air as well by then.
             time.sleep(3)
             yield port
@@ -168,7 +175,12 @@ def _dynamic(translation: Translation) -> Ffmpeg:
 
 
 def _ask(port: int, row: dict[str, Any], translation: Translation) -> Answered:
-    body = translation.ours(row["body"]).encode() if row["body"] is not None else None
+    body = None
+    if row["body"] is not None:
+        text = row["body"]
+        if row["n"] in _PULLS:
+            text = text.replace(_OVT, f"rtmp://127.0.0.1:{translation.pulled[_PULLS[row['n']]]}")
+        body = translation.ours(text).encode()
     status, headers, text = _request(port, row["method"], row["path"], row["headers"], body)
     own = {key: value for key, value in headers.items() if key not in _OWN_HEADERS}
     return Answered(status, own, translation.theirs(text))

@@ -46,20 +46,21 @@ KEPT_DIFFERENCES: dict[int, tuple[int, str]] = {
     394: (400, _ARRAY),
     396: (400, _ARRAY),
     398: (200, SEED + "settings from Server.xml are answered as they stand there"),
+    424: (200, EARLIER + "421: pulled over RTMP, where the other box had three tracks of its own over OVT"),
     446: (400, CRASH + "an array is no request"),
     482: (404, EARLIER + "373: nothing may follow the JSON"),
 }
 
 #: Answers while a push connects: how far it has come is not compared.
 RACING = frozenset({222, 226})
+#: A push that is stopped again: it may have ended meanwhile, or not.
+MAY_BE_OVER = frozenset({234})
 _PROGRESS = frozenset({"state", "sequence", "error", "startTime", "finishTime"})
 
 #: Routes that are not in yet, and lines that depend on them.
 PENDING = re.compile(r"/(scheduledChannels|multiplexChannels)(/|$)")
-#: Recording; pulling from another OvenMediaEngine; the streams of channels.
-PENDING_LINES = frozenset(
-    {192, 196, 198, 202, 208, 212, 442, 180, 422, 424, 426, 428, 430, 432, 434, 436, 296, 314}
-)
+#: The paths of recordings; the streams of channels.
+PENDING_LINES = frozenset({196, 198, 202, 296, 314})
 
 COMPARED = [row for row in ROWS if "status" in row]
 
@@ -93,6 +94,10 @@ def test_answer_is_the_recorded_one(row: dict[str, Any], answers: dict[int, Answ
     without = _PROGRESS if row["n"] in RACING else frozenset()
     expected = comparable(row, row["answer"], without)
     told = comparable(row, ours.body, without)
+    if row["n"] in MAY_BE_OVER and ours.status == 404:
+        assert row["status"] == 200
+        assert "Could not find id" in told["message"]
+        return
     kept = KEPT_DIFFERENCES.get(row["n"])
     if kept is not None:
         assert ours.status == kept[0]

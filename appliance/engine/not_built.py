@@ -110,8 +110,6 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
 
 
 def _of_rtmp(path: str, rtmp: models.RtmpProvider) -> Iterator[tuple[str, str]]:
-    if rtmp.event_generator is not None:
-        yield f"{path}/EventGenerator", "no events are made"
     if rtmp.timestamp_mode.lower() == "original":
         yield f"{path}/TimestampMode", "times start at zero"
     if rtmp.use_incoming_timestamp:

@@ -27,11 +27,11 @@ HLS = "<HLS><SegmentDuration>1</SegmentDuration></HLS>"
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KilnProcess]:
     application = Application(publishers=HLS, llhls=DVR + DUMPS, segment=1, count=3)
-    with KilnProcess(tmp_path_factory.mktemp("dump"), ServerXml((application,))) as process:
-        with ffmpeg.publish(ffmpeg.source(LONG), process.rtmp("cam"), loop=True):
-            process.wait_said("output on stream=default/app/cam")
-            fetch(process.hls("cam"))
-            yield process
+    process = KilnProcess(tmp_path_factory.mktemp("dump"), ServerXml((application,)))
+    with process, ffmpeg.publish(ffmpeg.source(LONG), process.rtmp("cam"), loop=True):
+        process.wait_said("output on stream=default/app/cam")
+        fetch(process.hls("cam"))
+        yield process
 
 
 def fetch(url: str) -> str:

@@ -22,6 +22,7 @@ from appliance.protocols.rtmp import (
     Unpublish,
     Video,
 )
+from appliance.providers.rtmp.event_generator import EventGenerator
 from appliance.providers.rtmp.ingest import Admission, Ingest, NothingToCarry, Peer, admit, refusal_code
 from appliance.providers.rtmp.room import Room
 
@@ -52,6 +53,7 @@ class Connection:
         self.peer = peer
         self.ingest: Ingest | None = None
         self._admission: Admission | None = None
+        self._generator: EventGenerator | None = None
         #: Whether it has published at any time, and so is known.
         self.published = False
         self.bytes = 0
@@ -200,13 +202,21 @@ class Connection:
             case Metadata():
                 if self.ingest is not None:
                     self.ingest.metadata(event.values)
+                    self._generate("onMetaData", [event.values])
             case Unpublish():
                 self._end_stream(f"ended by the publisher ({event.command})")
                 self._began = trio.current_time()
             case PlayRefused():
                 log.info("play refused peer=%s stream=%.128r", self.peer.name, event.stream)
             case Data():
-                log.debug("data message left out peer=%s name=%.64r", self.peer.name, event.name)
+                self._generate(event.name, event.values)
+
+    def _generate(self, name: str, values: list[object]) -> None:
+        """A data message: the events that it triggers, if any."""
+        if self.ingest is not None and self._generator is not None:
+            self._generator.take(self.ingest.input, name, values)
+        else:
+            log.debug("data message left out peer=%s name=%.64r", self.peer.name, name)
 
     def _publish(self, event: Publish) -> None:
         counters = self._room.counters
@@ -219,6 +229,8 @@ class Connection:
             return
         ingest = self.ingest = Ingest(admission.input, self.peer.name)
         self._admission = admission
+        rules = admission.settings.event_generator
+        self._generator = EventGenerator(rules, ingest.label) if rules is not None else None
         admission.input.on_cancel(lambda reason: self.cancel(reason) if self.ingest is ingest else None)
         self._session.accept_publish()
         self._began = trio.current_time()

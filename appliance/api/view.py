@@ -86,7 +86,7 @@ class ApplicationView(Protocol):
 
 
 class VirtualHostView(Protocol):
-    """``raw`` is the virtual host as it was written, its applications included."""
+    """``raw`` is the virtual host as it was written, without its applications."""
 
     @property
     def name(self) -> str: ...

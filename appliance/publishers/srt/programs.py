@@ -27,6 +27,8 @@ _MOST_CACHED: Final = 16 * 1024 * 1024
 _MOST_WAITING: Final = 1024 * 1024
 #: A caller that is this much behind what its latency allows begins again at a key frame (ms).
 _BEHIND_MS: Final = 700
+#: After so long it is tried whether it keeps up again (s).
+_TRY_AFTER: Final = 1.5
 #: How often that is looked at (s).
 _LOOK_EVERY: Final = 0.25
 
@@ -44,6 +46,9 @@ class Viewer:
         self._skipping = True
         self._look_at = 0.0
         self._dropped = 0
+        self._since = trio.current_time()
+        #: Begun again just now: what is dropped first is from before.
+        self._fresh = False
 
     def give(self, data: bytes, key: bool) -> int:
         """``data`` is whole transport packets; ``key``: a decoder can start with it. How many bytes went out.
@@ -51,14 +56,15 @@ class Viewer:
         Raises SrtError when the caller is gone.
         """
         if self._skipping:
-            if not key or self._is_behind():
+            if not key or not self._may_go_on():
                 self.left_out += len(data)
                 return 0
-            self._skipping = False
+            self._skipping, self._fresh = False, True
+            self._look_at = trio.current_time() + _LOOK_EVERY
         elif self._lags():
             self.lapses += 1
             self._waiting = b""
-            self._skipping = True
+            self._skipping, self._since = True, trio.current_time()
             self.left_out += len(data)
             return 0
         whole = self._waiting + data if self._waiting else data
@@ -73,8 +79,13 @@ class Viewer:
         if now < self._look_at:
             return False
         self._look_at = now + _LOOK_EVERY
-        before = self._dropped
-        return self._is_behind() or self._dropped > before
+        before, fresh = self._dropped, self._fresh
+        self._fresh = False
+        return self._is_behind() or (self._dropped > before and not fresh)
+
+    def _may_go_on(self) -> bool:
+        """libsrt throws away what is too late only when something new is sent, so a try is due in any case."""
+        return not self._is_behind() or trio.current_time() - self._since > _TRY_AFTER
 
     def _is_behind(self) -> bool:
         statistics = self.socket.statistics()

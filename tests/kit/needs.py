@@ -28,6 +28,13 @@ def _writable_device(path: str) -> bool:
     return Path(path).exists() and os.access(path, os.R_OK | os.W_OK)
 
 
+def _nginx_module(name: str) -> bool:
+    return _program("nginx") and (NGINX_MODULES / name).exists()
+
+
+#: Where Debian's packages of modules put them.
+NGINX_MODULES = Path("/usr/lib/nginx/modules")
+
 NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "chromium": (partial(_program, "chromium", "chromium-browser"), "no Chromium"),
     "node": (partial(_program, "node", "nodejs"), "no Node.js"),
@@ -37,6 +44,7 @@ NEEDS: dict[str, tuple[Callable[[], bool], str]] = {
     "h2load": (partial(_program, "h2load"), "no h2load"),
     "wrk": (partial(_program, "wrk"), "no wrk"),
     "curl": (partial(_program, "curl"), "no curl"),
+    "nginx-rtmp": (partial(_nginx_module, "ngx_rtmp_module.so"), "no nginx with its RTMP module"),
     "rtsp-server": (rtsp_server.installed, "no RTSP server of GStreamer"),
     "gstreamer": (partial(_program, "gst-launch-1.0"), "no GStreamer"),
     "redis": (partial(_program, "redis-server"), "no Redis"),

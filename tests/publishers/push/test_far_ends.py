@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
 import subprocess
 from pathlib import Path
 
@@ -12,8 +14,10 @@ import trio
 
 from appliance.media.packet import Packet
 from appliance.media.tasks import Push, TaskState
+from appliance.net import srt
 from tests.kit.ffmpeg import B_FRAMES, SMALL, Ffmpeg, SourceSpec, source
 from tests.kit.frames import of_file
+from tests.kit.needs import NGINX_MODULES
 from tests.kit.ports import free_port
 from tests.publishers.push.far_end import missing, receiver
 from tests.publishers.push.kit import free_udp_port, programme, push, pusher, until
@@ -28,8 +32,9 @@ async def pushed(task: Push, far_end: Ffmpeg, *, media: Path | None = None) -> l
         push_.start(task)
         await until(lambda: task.state is TaskState.STARTED)
         await show.play(SECONDS)
-        await until(lambda: task.sent_time >= 1000 * SECONDS - 100)
-        await push_.end()
+        show.output.stream.close()
+        await push_.ended()
+    assert task.sent_time >= 1000 * SECONDS - 100
     assert task.error == ""
     assert task.sent_bytes == task.total_sent_bytes > 200_000
     assert task.total_sent_time == task.sent_time
@@ -96,7 +101,8 @@ async def test_srt_live_transmit_gets_every_frame(tmp_path: Path) -> None:
             push_.start(task)
             await until(lambda: task.state is TaskState.STARTED)
             await show.play(SECONDS)
-            await push_.end()
+            show.output.stream.close()
+            await push_.ended()
     finally:
         far_end.terminate()
         far_end.wait(5)
@@ -108,3 +114,104 @@ async def test_srt_live_transmit_gets_every_frame(tmp_path: Path) -> None:
 def udp_bound(port: int) -> bool:
     rows = Path("/proc/net/udp").read_text().splitlines()[1:]
     return any(int(row.split()[1].rpartition(":")[2], 16) == port for row in rows)
+
+
+NGINX = """
+load_module {module};
+daemon off; error_log {folder}/error.log; pid {folder}/nginx.pid;
+events {{}}
+rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{
+  live on; record all; record_path {folder}; record_suffix .flv;
+}} }} }}
+"""
+
+
+@pytest.mark.needs("nginx-rtmp")
+async def test_nginx_records_every_frame(tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "nginx.conf"
+    config.write_text(NGINX.format(module=NGINX_MODULES / "ngx_rtmp_module.so", folder=tmp_path, port=port))
+    # Its worker writes as another user.
+    os.chmod(tmp_path, 0o777)
+    nginx = subprocess.Popen(["nginx", "-c", str(config), "-p", str(tmp_path)])  # noqa: ASYNC220
+    try:
+        show = programme(source(SMALL), speed=2)
+        task = push(f"rtmp://127.0.0.1:{port}/live", key="cam")
+        async with pusher(show.output) as push_:
+            push_.start(task)
+            await until(lambda: task.state is TaskState.STARTED)
+            await show.play(SECONDS)
+            show.output.stream.close()
+            await push_.ended()
+        await trio.sleep(0.05)
+    finally:
+        nginx.terminate()
+        nginx.wait(5)
+    assert missing(tmp_path / "cam.flv", show.played) == 0
+
+
+def group_listener() -> socket.socket:
+    """Of 239.255.7.7 on the loopback interface."""
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * 1024 * 1024)
+    sock.bind(("", 0))
+    try:
+        membership = socket.inet_aton("239.255.7.7") + socket.inet_aton("0.0.0.0")
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+    except OSError:
+        sock.close()
+        pytest.skip("no interface with multicast on this machine")
+    sock.settimeout(0.2)
+    return sock
+
+
+async def test_a_multicast_group_gets_whole_datagrams() -> None:
+    with group_listener() as sock:
+        show = programme(source(SMALL), speed=8)
+        task = push(f"udp://239.255.7.7:{sock.getsockname()[1]}?pkt_size=1500&ttl=1")
+        async with pusher(show.output) as push_:
+            push_.start(task)
+            await until(lambda: task.state is TaskState.STARTED)
+            await show.play(2)
+            show.output.stream.close()
+            await push_.ended()
+        got: list[bytes] = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                got.append(sock.recv(65536))
+    assert sum(map(len, got)) == task.sent_bytes > 100_000
+    assert {len(datagram) % 188 for datagram in got} == {0}
+    assert max(map(len, got)) == 1316
+    assert {datagram[0] for datagram in got} == {0x47}
+
+
+async def test_srt_without_libsrt_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def missing_library(*args: object, **options: object) -> srt.SrtSocket:
+        raise srt.SrtMissing
+
+    monkeypatch.setattr(srt, "connect", missing_library)
+    show = programme(source(SMALL))
+    async with pusher(show.output) as push_:
+        task = push("srt://127.0.0.1:9")
+        push_.start(task)
+        await until(lambda: task.error != "")
+        assert task.error == "SRT is off: libsrt is not installed"
+        assert task.state is TaskState.READY
+        await push_.end()
+
+
+@pytest.mark.needs("libsrt")
+async def test_an_srt_listener_that_says_no_is_told_as_such() -> None:
+    show = programme(source(SMALL))
+    async with pusher(show.output) as push_:
+        with free_udp_port() as port:
+            pass
+        far = f"srt://127.0.0.1:{port}?mode=listener&passphrase=correct-horse-battery"
+        with Ffmpeg(["-f", "mpegts", "-i", far, "-f", "null", "-"]):
+            await until(lambda: udp_bound(port))
+            task = push(f"srt://127.0.0.1:{port}?passphrase=wrong-horse-battery")
+            push_.start(task)
+            await until(lambda: task.error != "")
+            assert "does not take the call" in task.error
+            assert "horse" not in task.error
+            await push_.end()

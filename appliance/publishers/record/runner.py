@@ -33,6 +33,9 @@ LOOK_SECONDS = 0.5
 STEP_MS = 100
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _LATE = "the disk does not answer"
+_SLOW = "the disk is too slow"
+#: After so long without another loss, what was lost is no fault of now any more.
+FORGIVEN_NS = 30_000_000_000
 
 
 class RecordRunner:
@@ -117,6 +120,7 @@ class Session:
         self._bytes_before = task.total_bytes
         self._time_before = task.total_time
         self._lapses = 0
+        self._lapsed_at = 0
         self._over = False
 
     async def run(self) -> None:
@@ -266,9 +270,13 @@ class Session:
             self._changed(self._task)
 
     def _note_lapses(self) -> None:
+        now = self._clock.monotonic()
         if self._reader.lapses > self._lapses:
             self._lapses = self._reader.lapses
-            self._say(f"the disk is too slow: {self._reader.dropped} frames were not recorded")
+            self._lapsed_at = now
+            self._say(f"{_SLOW}: {self._reader.dropped} frames were not recorded")
+        elif self._task.error.startswith(_SLOW) and now - self._lapsed_at > FORGIVEN_NS:
+            self._say("")
 
     def _drop_files(self) -> None:
         """The worker, or the next one, finishes what they have."""

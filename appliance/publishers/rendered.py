@@ -8,6 +8,8 @@ from appliance.net.direct import Reply
 from appliance.publishers.heads import Heads
 
 _GZIP_WINDOW = 31
+#: Playlists of hours are compressed less: the loop must not stand still for them.
+_LONG = 64 * 1024
 #: Forms of an answer.
 _GZIP = 1
 DIRECTIVES = 2
@@ -29,7 +31,7 @@ class Rendered:
     def gzip(self) -> bytes:
         """The same, compressed: at the first request that takes it."""
         if self._gzip is None:
-            compressor = zlib.compressobj(5, zlib.DEFLATED, _GZIP_WINDOW)
+            compressor = zlib.compressobj(5 if len(self.body) < _LONG else 1, zlib.DEFLATED, _GZIP_WINDOW)
             self._gzip = compressor.compress(self.body) + compressor.flush()
         return self._gzip
 

@@ -12,19 +12,28 @@ from tests.house.tree import Module, parse, product_modules, within
 
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
+    "appliance.api.ome.streams": "notices that the client is gone while a stream is pulled for it",
     "appliance.cli.run": "hears signals beside the engine",
+    "appliance.net.dispatcher": "answers what is released beside what is asked",
     "appliance.net.egress.guard": "tries the addresses of one host side by side",
     "appliance.net.http2": "a task a stream",
+    "appliance.api.ome.streams": "looks whether the client of a pull is still there",
     "appliance.net.http_server": "accepts, and sweeps its connections",
     "appliance.net.tcp_server": "a task a connection",
     "appliance.net.websocket": "reads ahead beside the handler",
     "appliance.providers.mpegts.provider": "a task a port",
     "appliance.providers.rtmp.provider": "a task a listener",
+    "appliance.providers.rtsp.session": "hears a server, its datagrams, and shows signs of life",
     "appliance.providers.srt.provider": "a task a listener, and one a publisher",
+    "appliance.publishers.dump.runner": "waits for the stop beside the next segment",
+    "appliance.publishers.hls.publisher": "reserves media sequence numbers beside the packaging of one stream",
+    "appliance.publishers.llhls.delivery": "reads from the disk what is asked for, once for all who ask",
     "appliance.publishers.llhls.publisher": "reserves media sequence numbers beside the packaging of one stream",
     "appliance.publishers.push.runner": "waits for the stop and for the end of the stream beside one target",
     "appliance.publishers.push.session": "hears one target beside sending to it",
+    "appliance.publishers.record.runner": "watches its session beside writing it",
     "appliance.publishers.srt.server": "a task a listener",
+    "appliance.storage.client": "feeds, hears and watches the disk worker",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
     "appliance.transcoder.probe": "tries encoders side by side",
@@ -33,13 +42,14 @@ OWN_NURSERIES: Mapping[str, str] = {
 #: Modules that own a thread which sits in one C call.
 OWN_THREADS: Mapping[str, str] = {
     "appliance.net.srt.poller": "one thread waits in srt_epoll_uwait for all SRT sockets",
+    "appliance.storage.worker": "the disk worker process: repairs beside writing",
     "appliance.transcoder.worker.__main__": "the worker process: one thread feeds, one writes to the engine",
     "appliance.transcoder.worker.devices": "the worker process: one thread a device",
     "appliance.transcoder.worker.video": "the worker process: one thread a video encoder",
 }
 
 #: Where reset is a verb of the protocol: RST_STREAM, a TCP reset.
-PROTOCOL_RESETS = ("appliance.net.http2", "appliance.net.transport")
+PROTOCOL_RESETS = ("appliance.net.http2", "appliance.net.http2_stream", "appliance.net.transport")
 
 Finding = tuple[int, str]
 

@@ -172,5 +172,6 @@ async def provider_context(directory: RecordingDirectory) -> AsyncIterator[Conte
         raise AssertionError("no numbers are reserved here")
 
     async with trio.open_nursery() as nursery:
-        yield Context(directory=directory, clock=Clock(), nursery=nursery, reserve=reserve, egress=Egress(["127.0.0.0/8"]))
+        egress = Egress(["127.0.0.0/8"])
+        yield Context(directory=directory, clock=Clock(), nursery=nursery, reserve=reserve, egress=egress)
         nursery.cancel_scope.cancel()

@@ -325,7 +325,8 @@ def _readers(track_id: int, media: sdp.Media) -> tuple[Depacketizer, _Pictures |
             except ValueError:
                 raise RemoteProtocolError("broken AAC configuration") from None
             samples = aac.AudioConfig.parse(config).frame_samples
-            return Aac(media.parameters, samples), _Sounds(aac.track_from_config(track_id, config, media.clock), samples)
+            track = aac.track_from_config(track_id, config, media.clock)
+            return Aac(media.parameters, samples), _Sounds(track, samples)
         case "OPUS":
             config = opus.OpusConfig(media.channels or 2).build_head()
             return OneFrame(), _Sounds(opus.track_from_config(track_id, config))

@@ -17,7 +17,6 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.net.dispatcher": "answers what is released beside what is asked",
     "appliance.net.egress.guard": "tries the addresses of one host side by side",
     "appliance.net.http2": "a task a stream",
-    "appliance.api.ome.streams": "looks whether the client of a pull is still there",
     "appliance.net.http_server": "accepts, and sweeps its connections",
     "appliance.net.tcp_server": "a task a connection",
     "appliance.net.websocket": "reads ahead beside the handler",

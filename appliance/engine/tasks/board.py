@@ -45,7 +45,7 @@ BEGIN_WITHIN = 0.5
 #: Calendars are looked at this often at least, for the wall clock may step (s).
 LOOK_EVERY = 5.0
 #: Between two writes of what has changed (s).
-SAVE_EVERY = 1.0
+SAVE_EVERY = 0.25
 _NEVER = float("inf")
 
 

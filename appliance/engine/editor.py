@@ -16,6 +16,7 @@ from appliance.engine.certificates import certificate_names, check_certificate
 from appliance.engine.commands import Change
 from appliance.engine.configuration import APPLICATION, VHOST, ApplicationEntry, VhostEntry
 from appliance.engine.not_built import without_effect_in
+from appliance.engine.tasks.kinds import KINDS
 from appliance.engine.virtual_host import TEMPLATE, VirtualHost
 from appliance.errors import ConfigError, Forbidden, KilnError, NameTaken, NotFound
 from appliance.settings import models
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from appliance.engine.engine import Engine
 
 log = logging.getLogger("kiln.engine")
+
+#: What the store keeps of work in applications: keys begin with ``vhost/app/``.
+_WORK = ("pull", *(f"task:{kind.name}" for kind in KINDS))
 
 
 class Editor:
@@ -214,6 +218,7 @@ class Editor:
 
         def store(transaction: Transaction) -> None:
             transaction.delete(APPLICATION, f"{vhost}/{app}")
+            _forget_work(transaction, f"{vhost}/{app}/")
 
         async def apply() -> None:
             await self._end(host, app)
@@ -329,6 +334,15 @@ def _forget_below(transaction: Transaction, vhost: str) -> None:
     for key in transaction.list(APPLICATION):
         if key.startswith(f"{vhost}/"):
             transaction.delete(APPLICATION, key)
+    _forget_work(transaction, f"{vhost}/")
+
+
+def _forget_work(transaction: Transaction, prefix: str) -> None:
+    """Tasks and pulls of what is deleted go in the same transaction: none waits for an application of the same name."""
+    for kind in _WORK:
+        for key in transaction.list(kind):
+            if key.startswith(prefix):
+                transaction.delete(kind, key)
 
 
 def _vhost_entry(item: Any) -> VhostEntry:

@@ -239,6 +239,17 @@ class TestDeleteApplication:
         assert message(await told(box, "DELETE", "/v1/vhosts/default/apps/app")) == (403, READ_ONLY)
 
 
+    async def test_what_is_kept_of_its_work_goes_with_it_and_no_other(self, box: Box) -> None:
+        await make(box)
+        await told(box, "POST", APPS, [{"name": "one.more", "type": "live"}])
+        kept = [(kind, f"tv/{app}/x") for kind in ("pull", "task:record", "task:push") for app in ("one", "one.more")]
+        for kind, key in kept:
+            await box.engine.store.put(kind, key, b"{}")
+        await told(box, "DELETE", f"{APPS}/one")
+        left = [(kind, key) for kind, key in kept if await box.engine.store.get(kind, key) is not None]
+        assert left == [(kind, key) for kind, key in kept if "more" in key]
+
+
 class TestCreateProfiles:
     async def test_mixed(self, box: Box) -> None:
         await make(box)

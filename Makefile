@@ -49,7 +49,7 @@ lint: $(VENV)/.test-installed
 system-packages:
 	apt-get update -q
 	DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends \
-		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools \
+		chromium chromium-driver nghttp2-client wrk libsrt1.5-openssl srt-tools nginx libnginx-mod-rtmp \
 		python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good \
 		gstreamer1.0-plugins-bad \
 		$(if $(shell command -v npm),,npm nodejs)

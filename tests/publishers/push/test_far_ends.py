@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import socket
 import subprocess
 from pathlib import Path
@@ -118,9 +120,10 @@ def udp_bound(port: int) -> bool:
 
 NGINX = """
 load_module {module};
+user {user} {group};
 daemon off; error_log {folder}/error.log; pid {folder}/nginx.pid;
 events {{}}
-rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{
+rtmp {{ access_log off; server {{ listen 127.0.0.1:{port}; application live {{
   live on; record all; record_path {folder}; record_suffix .flv;
 }} }} }}
 """
@@ -130,9 +133,9 @@ rtmp {{ server {{ listen 127.0.0.1:{port}; application live {{
 async def test_nginx_records_every_frame(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "nginx.conf"
-    config.write_text(NGINX.format(module=NGINX_MODULES / "ngx_rtmp_module.so", folder=tmp_path, port=port))
-    # Its worker writes as another user.
-    os.chmod(tmp_path, 0o777)
+    user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    module = NGINX_MODULES / "ngx_rtmp_module.so"
+    config.write_text(NGINX.format(module=module, folder=tmp_path, port=port, user=user, group=group))
     nginx = subprocess.Popen(["nginx", "-c", str(config), "-p", str(tmp_path)])  # noqa: ASYNC220
     try:
         show = programme(source(SMALL), speed=2)

@@ -126,10 +126,10 @@ def test_each_step_of_finishing_can_be_the_last() -> None:
     patches = segment.patches()
     states = [growing + segment.cues()[:length] for length in range(0, len(segment.cues()) + 1, 7)]
     for done in range(len(patches)):
-        state = bytearray(growing + segment.cues())
+        patched = bytearray(growing + segment.cues())
         for at, patch in patches[:done]:
-            state[at : at + len(patch)] = patch
-        states.append(bytes(state))
+            patched[at : at + len(patch)] = patch
+        states.append(bytes(patched))
     for state in states:
         again, finished = survey(reader(state), len(state))
         assert not finished

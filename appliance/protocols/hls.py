@@ -113,6 +113,11 @@ def cue_in() -> str:
     return "#EXT-X-CUE-IN\n"
 
 
+def date_ranges(tags: str) -> str:
+    """The EXT-X-DATERANGE lines of ``tags``."""
+    return "".join(line for line in tags.splitlines(keepends=True) if line.startswith("#EXT-X-DATERANGE:"))
+
+
 def splice_out(name: str, start_date: str, planned: float, section: bytes) -> str:
     """The date range that a splice out of the network opens (RFC 8216 4.3.2.7.1); ``planned`` seconds, 0: unknown."""
     lasts = f",PLANNED-DURATION={planned:.3f}" if planned else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -93,3 +95,32 @@ async def test_numbers_go_on_after_the_engine_is_killed(tmp_path: Path) -> None:
         kiln.stop()
     finally:
         kiln.kill()
+
+
+DVR = "<DVR><Enable>true</Enable><TempStoragePath>/tmp/dvr</TempStoragePath><MaxDuration>600</MaxDuration></DVR>"
+SPLICED = "/v1/vhosts/default/apps/app/streams/pattern:sendEvents"
+
+
+@pytest.mark.long
+async def test_with_events_and_rewinding(tmp_path: Path) -> None:
+    """Splices and timed metadata come in, and the playlists go back to the start."""
+    application = Application(captures=(PATTERN,), llhls=DVR, segment=1, count=5)
+    with KilnProcess(tmp_path, ServerXml((application,))) as box:
+        await until_playable(box.hls("pattern"), 10)
+
+        async def send() -> None:
+            for number in itertools.count():
+                splice = {"spliceCommand": "spliceInsert", "id": number // 2, "type": ("out", "in")[number % 2]}
+                body = [
+                    {"eventFormat": "scte35", "events": [splice]},
+                    {"eventFormat": "id3v2", "events": [{"frameType": "TXXX", "info": "a", "data": "b"}]},
+                    {"eventFormat": "cue", "events": [{"cueType": ("out", "in")[number % 2], "duration": 900}]},
+                ]
+                status, _ = await trio.to_thread.run_sync(partial(box.call, "POST", SPLICED, body))
+                assert status == 200
+                await trio.sleep(1.3)
+
+        async with client() as http, trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            assert await check(box.hls("pattern"), http, seconds=12, stage=Stage(Player(http), LATE)) == NONE
+            nursery.cancel_scope.cancel()

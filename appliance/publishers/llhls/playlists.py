@@ -102,6 +102,8 @@ def media_text(
             skipped += 1
         if skipped:
             pieces.append(hls.skip(skipped))
+            # Segments are skipped, date ranges are not (draft 4.4.3.8, CAN-SKIP-DATERANGES).
+            pieces += [hls.date_ranges(segment.boundary.tags) for segment in listed[:skipped] if segment.boundary.tags]
     parts_from = window.edge - PARTS_LISTED * target
     for segment in listed[skipped:]:
         pieces.append(segment.opening_text if segment is first else segment.head_text)

@@ -160,6 +160,12 @@ def parse_media(url: str, text: str) -> MediaPlaylist:
                 playlist.reports.append(attributes(value))
             case "#EXT-X-ENDLIST":
                 playlist.ended = True
+            case "#EXT-X-DATERANGE":
+                found = attributes(value)
+                if "ID" not in found or datetime.fromisoformat(found["START-DATE"]).tzinfo is None:
+                    raise ValueError("a date range without id or date")
+            case "#EXT-X-CUE-OUT" | "#EXT-X-CUE-OUT-CONT" | "#EXT-X-CUE-IN" | "#EXT-X-PLAYLIST-TYPE":
+                pass
             case _ if line.startswith("#") or not line:
                 raise ValueError(f"not known: {line!r}")
             case _:

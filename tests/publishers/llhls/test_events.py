@@ -135,3 +135,15 @@ async def test_a_conclusion_makes_a_recorded_programme_of_it(autojump_clock: tri
         assert 4.9 <= sum(map(float, re.findall(r"#EXTINF:([\d.]+)", text))) <= 5.4
         segments = re.findall(r"\n(seg_\S+)", text)
         assert [(await box.get(name)).status_code for name in segments] == [200] * len(segments)
+
+
+async def test_a_delta_update_leaves_out_segments_but_no_date_range(autojump_clock: trio.testing.MockClock) -> None:
+    async with station(segment_count=30) as box:
+        stream = box.start(AV)
+        feed = Feed(AV)
+        await play(stream, feed, 4.5)
+        stream.inject(event_packet(Splice(7, out=True), 4_500))
+        await play(stream, feed, 30.0)
+        text = (await box.get(f"{await chunklist(box, 'video')}?_HLS_skip=YES")).text
+        assert "#EXT-X-SKIP:SKIPPED-SEGMENTS=" in text
+        assert text.count("#EXT-X-DATERANGE:") == 1

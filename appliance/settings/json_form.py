@@ -38,8 +38,14 @@ def load_json(model: type[Model], value: Any, *, environment: Mapping[str, str] 
     Raises ConfigError for the first fault, with the text that follows ``[Config] `` in an answer.
     """
     outside = os.environ if environment is None else environment
-    public = {name: text for name, text in outside.items() if not name.startswith("KILN_")}
-    binder = Binder(_FirstFault(), lambda text, where: expand(text, public, {}), text=False)
+
+    def expanded(text: str, where: Where) -> str:
+        if "${env:" not in text and "${ome:" not in text:
+            return text
+        public = {name: value for name, value in outside.items() if not name.startswith("KILN_")}
+        return expand(text, public, {})
+
+    binder = Binder(_FirstFault(), expanded, text=False)
     built, raw = binder.section(model, value if isinstance(value, dict) else {}, _root(model), ())
     return Loaded(built, raw)
 

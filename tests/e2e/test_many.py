@@ -36,11 +36,12 @@ async def fill(state: Path) -> None:
 
 def test_a_thousand_stored_things_cost_less_than_a_second(tmp_path: Path) -> None:
     with KilnProcess(tmp_path / "empty", ServerXml()) as kiln:
-        empty = kiln.ready_after
+        empty = kiln.cpu()
     full = KilnProcess(tmp_path / "full", ServerXml())
     trio.run(fill, full.state)
     with full as kiln:
+        # Processor time: the start is one thread's work, and the machine may be busy with other things.
+        assert kiln.cpu() - empty < 1.0
         assert len(kiln.api("/v1/vhosts")) == 1 + VHOSTS
         assert len(kiln.api("/v1/vhosts/v9/apps")) == APPLICATIONS
-        assert kiln.ready_after - empty < 1.0
         assert kiln.call("PATCH", "/v1/vhosts/v9/apps/a5", {"providers": {"srt": None}})[0] == 200

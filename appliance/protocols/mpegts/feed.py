@@ -80,6 +80,8 @@ class TransportFeed:
             return "no program map (PMT) came"
         if demuxer.unsupported and not demuxer.tracks:
             return "; ".join(sorted(set(demuxer.unsupported.values())))
+        if demuxer.has_video:
+            return "no key frame of the picture came"
         return "no track that can be carried: send H.264 or H.265 with AAC, Opus, AC-3, MP2 or MP3"
 
     def _take(self, frames: list[Frame]) -> None:

@@ -6,6 +6,7 @@ plain or percent-encoded, and ``#!::r=app/stream,m=publish,h=host,…`` (or ``#!
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from appliance.errors import RemoteProtocolError
 #: SRT carries no longer one.
 MAX_SIZE: Final = 512
 _KEYED: Final = "#!::"
+_SECRET: Final = re.compile(r"(\bkey=)[^,]*", re.IGNORECASE)
 _MODES: Final = frozenset({"", "request", "publish", "bidirectional"})
 
 
@@ -44,6 +46,12 @@ def parse_stream_id(text: str) -> StreamId:
     if not text.isprintable():
         raise RemoteProtocolError("the stream id has characters that can't be printed")
     return _keyed(text[len(_KEYED) :]) if text.startswith(_KEYED) else _plain(text)
+
+
+def without_secrets(text: str) -> str:
+    """A stream id as a log may have it: nothing of its query, no value of ``key``, 128 characters at most."""
+    shown = unquote(text, errors="replace").partition("?")[0]
+    return _SECRET.sub(r"\1***", shown)[:128]
 
 
 def _keyed(text: str) -> StreamId:

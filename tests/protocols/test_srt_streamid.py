@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import RemoteProtocolError
-from appliance.protocols.srt_streamid import parse_stream_id
+from appliance.protocols.srt_streamid import parse_stream_id, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,16 @@ def test_playlist_and_parameters(text: str, playlist: str, key: str, mode: str) 
 def test_what_is_refused(text: str) -> None:
     with pytest.raises(RemoteProtocolError):
         parse_stream_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a/b/c?key=secret", "srt%3A%2F%2Fa%2Fb%2Fc%3Fkey%3Dsecret", "#!::key=secret,r=a/b/c", "#!::r=a/b/c%3Fkey=secret"],
+)
+def test_a_log_has_no_keys(text: str) -> None:
+    shown = without_secrets(text)
+    assert "secret" not in shown
+    assert "a/b/c" in shown
 
 
 @given(st.text(max_size=600) | st.text("#!:,=/?&%rumh25F", max_size=60).map("#!::".__add__))

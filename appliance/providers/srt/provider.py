@@ -16,6 +16,7 @@ from appliance.errors import Forbidden, KilnError, Unavailable
 from appliance.media.contracts import Context
 from appliance.net.quiet_log import QuietLog
 from appliance.net.srt import Caller, SrtListener, SrtSocket, SrtStatistics, version
+from appliance.protocols.srt_streamid import without_secrets
 from appliance.providers.srt.admission import Wish, find, reject_code, source_of
 from appliance.providers.srt.connection import Connection
 
@@ -130,7 +131,7 @@ class SrtProvider:
         counters.refused += 1
         if len(counters.reasons) < _MOST_REASONS:
             counters.reasons[code] = counters.reasons.get(code, 0) + 1
-        shown = stream_id.partition("?")[0].partition(",key=")[0][:128]
+        shown = without_secrets(stream_id)
         self._quiet.log(logging.WARNING, str(code), "caller refused peer=%s stream_id=%r code=%d reason=%r",
                         peer, shown, code, str(error))  # fmt: skip
         return code

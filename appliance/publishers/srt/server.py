@@ -15,7 +15,7 @@ from appliance.errors import Forbidden, KilnError, NotFound, RemoteProtocolError
 from appliance.media.contracts import Context
 from appliance.net.quiet_log import QuietLog
 from appliance.net.srt import Caller, SrtListener, SrtSocket, SrtStatistics, version
-from appliance.protocols.srt_streamid import StreamId, parse_stream_id
+from appliance.protocols.srt_streamid import StreamId, parse_stream_id, without_secrets
 from appliance.publishers.srt.programs import Viewer
 from appliance.publishers.srt.publisher import Outlet, SrtPublisher
 
@@ -149,7 +149,7 @@ class SrtPlayServer:
         code = 1000 + error.status
         self.counters.refused += 1
         self.counters.reasons[code] = self.counters.reasons.get(code, 0) + 1
-        shown = stream_id.partition("?")[0][:128]
+        shown = without_secrets(stream_id)
         self._quiet.log(logging.WARNING, str(code), "player refused peer=%s stream_id=%r code=%d reason=%r",
                         peer, shown, code, str(error))  # fmt: skip
         return code

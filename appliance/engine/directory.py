@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from appliance.engine.application import Application
@@ -16,6 +16,12 @@ from appliance.media.contracts import OutputStream, Source
 from appliance.media.stream import Stream
 from appliance.settings import models
 
+OnDemand = Callable[[str, str, str, str], bool]
+
+
+def _nothing_is_fetched(vhost: str, app: str, name: str, query: str) -> bool:
+    return False
+
 
 class Directory:
     """Implements ``appliance.media.contracts.Directory`` over the virtual hosts in configuration order."""
@@ -24,6 +30,8 @@ class Directory:
         self._services = services
         self.vhosts = {entry.settings.name: VirtualHost(entry, services) for entry in entries}
         self._find_host = lru_cache(maxsize=1024)(self._match_host)
+        #: See ``wanted``; the engine sets it (``appliance.engine.origins``).
+        self.on_demand: OnDemand = _nothing_is_fetched
 
     def add(self, entry: VhostEntry) -> VirtualHost:
         """From now on there is this virtual host, the last one to be asked whether a host name is its own."""
@@ -67,6 +75,9 @@ class Directory:
         application = self.find_application(vhost, app)
         found = application.output(name) if application else None
         return found.output.stream if found and found.output else None
+
+    def wanted(self, vhost: str, app: str, name: str, query: str = "") -> bool:
+        return self.on_demand(vhost, app, name, query)
 
     def source_of(self, output: OutputStream) -> str:
         """The name of the input stream that ``output`` is made of, "" when it is over."""

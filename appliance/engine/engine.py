@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from appliance.engine.directory import Directory
 from appliance.engine.editor import Editor
 from appliance.engine.ingest import Ingest
 from appliance.engine.not_built import without_effect
+from appliance.engine.origins import Origins
 from appliance.engine.ports import Bound, Ports
 from appliance.engine.pulls import Pulls
 from appliance.engine.recordings import DISK_ORDER, Recordings
@@ -93,6 +95,7 @@ class Engine:
             self.pull_sources, self.directory, store, self.supervisor, self.clock, in_use=self.statistics.in_use,
             alarms=self.alarms,
         )  # fmt: skip
+        self.directory.on_demand = Origins(self.directory.vhosts, self.pulls, time.monotonic).wanted
         self.ingest: Ingest | None = None
         self.commands = Commands(store)
         self.editor = Editor(self)

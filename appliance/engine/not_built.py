@@ -76,8 +76,11 @@ def _of_vhost(vhost: models.VirtualHost) -> Iterator[tuple[str, str]]:
         if guard is not None:
             listed = ", ".join(filter(None, (guard.enables.providers, guard.enables.publishers))) or "none"
             yield f"{path}/{element}", f"{NOT_ENFORCED}: what it lists is refused ({listed})"
-    if vhost.origins.origins:
-        yield f"{path}/Origins", "nothing is pulled"
+    for origin in vhost.origins.origins:
+        if origin.failback:
+            yield f"{path}/Origin {origin.location}/Failback", "the address in use stays until it fails"
+        if origin.relay:
+            yield f"{path}/Origin {origin.location}/Relay", "the output profiles of the application hold"
     if vhost.origin_map_store is not None:
         yield f"{path}/OriginMapStore", "off"
     for application in vhost.applications:

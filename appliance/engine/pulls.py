@@ -84,6 +84,8 @@ class Pull:
         self.patience_until = patience_until
         self.used = used
         self.stored = False
+        #: Made for somebody who wants to see it, not asked for over the API.
+        self.on_demand = False
         #: Why an address can never be pulled, by address.
         self.refusals: dict[str, KilnError] = {}
         self.on = False
@@ -139,6 +141,16 @@ class Pulls:
         except BaseException:
             self._drop(pull, "it could not be pulled")
             raise
+
+    def begin(self, spec: PullSpec) -> None:
+        """Pull a stream for somebody who waits for it: not stored, and gone when it fails or nobody uses it.
+
+        Raises what ``create`` raises before it tries.
+        """
+        self._check_schemes(spec)
+        pull = Pull(spec, patience_until=0.0, used=trio.current_time())
+        pull.on_demand = True
+        self._start(pull)
 
     async def delete(self, vhost: str, app: str, name: str) -> bool:
         """End a pull and forget it. False when there is none of that name."""

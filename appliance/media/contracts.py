@@ -86,6 +86,10 @@ class Directory(Protocol):
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         """The live input stream of that name."""
 
+    def wanted(self, vhost: str, app: str, name: str, query: str = "") -> bool:
+        """Somebody wants an output stream that is not there. Whether it is being fetched (Origins) and worth waiting
+        for; ``query`` is what they asked with."""
+
 
 class Progress(Protocol):
     """How a supervised task shows that it gets on. A task under a health deadline calls it with each step."""

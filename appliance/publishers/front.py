@@ -96,6 +96,17 @@ class Front:
         publishers = getattr(self._directory.application(vhost, app), "publishers", None)
         return getattr(publishers, self.publisher, None)
 
+    def _expected(self, vhost: str, app: str, stream: str, scope: Scope) -> bool:
+        """Whether a stream that is not on the air here is one of the engine's, or is being fetched now."""
+        if self._settings(vhost, app) is None:
+            return False
+        if self._directory.output(vhost, app, stream) is not None:
+            return True
+        if not scope["path"].endswith(".m3u8"):
+            return False
+        query = scope["query_string"].decode("latin-1")
+        return self._directory.wanted(vhost, app, stream, "" if "_HLS_" in query else query)
+
     def _cors(self, request: Request, vhost: str | None, app: str) -> Cors | None:
         """What the application says, also for streams that it doesn't have."""
         if request.cors is not None:

@@ -151,6 +151,9 @@ class RecordingDirectory:
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         return None
 
+    def wanted(self, vhost: str, app: str, name: str, query: str = "") -> bool:
+        return False
+
     async def opened(self, count: int = 1, seconds: float = 20) -> RecordedInput:
         """The ``count``-th input that was ever opened."""
         with trio.fail_after(seconds):

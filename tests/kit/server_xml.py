@@ -51,7 +51,8 @@ class Application:
     part: float = 0.5
     segment: float = 2
     count: int = 5
-    #: More of <Publishers>, and more of <LLHLS>.
+    #: More of <Providers>, of <Publishers>, and of <LLHLS>.
+    providers: str = ""
     publishers: str = ""
     llhls: str = ""
 
@@ -66,7 +67,7 @@ class Application:
           <Name>{escape(self.name)}</Name>
           <Type>live</Type>
           {outputs}
-          <Providers><RTMP/>{capture}</Providers>
+          <Providers><RTMP/>{capture}{self.providers}</Providers>
           <Publishers>
             <LLHLS>
               <ChunkDuration>{self.part}</ChunkDuration>
@@ -103,6 +104,8 @@ class ServerXml:
     applications: tuple[Application, ...] = (Application(captures=(PATTERN,)),)
     ports: Ports = field(default_factory=Ports.free)
     certificate: tuple[Path, Path] | None = None
+    #: <Origins> of the virtual host.
+    origins: str = ""
 
     def xml(self) -> str:
         ports = self.ports
@@ -114,7 +117,7 @@ class ServerXml:
         vhosts = f"""  <VirtualHosts>
     <VirtualHost>
       <Name>default</Name>
-      <Host><Names><Name>*</Name></Names>{keys}</Host>
+      <Host><Names><Name>*</Name></Names>{keys}</Host>{self.origins}
       <Applications>{"".join(application.xml() for application in self.applications)}
       </Applications>
     </VirtualHost>

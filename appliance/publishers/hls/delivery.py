@@ -62,7 +62,7 @@ class Delivery(Front):
             if earlier is not None:
                 return _segment(request, *earlier)
         if live is None:
-            live = yield from self._arriving(vhost, app, stream)
+            live = yield from self._arriving(vhost, app, stream, request.scope)
         request.cors = live.heads.cors
         if file.endswith(".ts"):
             found = live.files.get(file)
@@ -71,9 +71,8 @@ class Delivery(Front):
             return _segment(request, live, found)
         return (yield from self._playlist(request, live, file))
 
-    def _arriving(self, vhost: str | None, app: str, stream: str) -> Awaiting[Live]:
-        known = vhost is not None and self._directory.output(vhost, app, stream) is not None
-        if vhost is None or not known or self._settings(vhost, app) is None:
+    def _arriving(self, vhost: str | None, app: str, stream: str, scope: Scope) -> Awaiting[Live]:
+        if vhost is None or not self._expected(vhost, app, stream, scope):
             raise NotFound("no such stream")
         deadline = trio.current_time() + ARRIVAL_HOLD
         while (yield Wait(self._on_air.arrivals, deadline)):
@@ -98,7 +97,7 @@ class Delivery(Front):
                 raise NotFound("the stream is over")
             if live.gone:
                 output = live.output
-                live = yield from self._arriving(output.vhost, output.app, output.name)
+                live = yield from self._arriving(output.vhost, output.app, output.name, request.scope)
             elif not (yield Wait(live.ready_lot, deadline)):
                 raise Unavailable("the stream has given no whole segment yet")
 

@@ -105,7 +105,7 @@ class Delivery(front.Front):
                     raise NotFound("no such file any more")
                 return self._media(request, *earlier)
         if live is None:
-            live = yield from self._arriving(vhost, app, stream)
+            live = yield from self._arriving(vhost, app, stream, scope)
         request.of(live)
         if method != "GET" and method != "HEAD":
             return self._not_allowed(request)
@@ -122,10 +122,9 @@ class Delivery(front.Front):
             return (yield from self._master(request, live, file[:-5], session))
         raise NotFound("no such file")
 
-    def _arriving(self, vhost: str | None, app: str, stream: str) -> Awaiting[Live]:
+    def _arriving(self, vhost: str | None, app: str, stream: str, scope: Scope) -> Awaiting[Live]:
         """A stream that the engine has and that is not on the air yet, or not again. NotFound at once for any other."""
-        known = vhost is not None and self._directory.output(vhost, app, stream) is not None
-        if vhost is None or not known or self._settings(vhost, app) is None:
+        if vhost is None or not self._expected(vhost, app, stream, scope):
             raise NotFound("no such stream")
         deadline = trio.current_time() + ARRIVAL_HOLD
         while (yield Wait(self._on_air.arrivals, deadline)):
@@ -225,7 +224,7 @@ class Delivery(front.Front):
         if live is None:
             if gone.interrupted:
                 raise Unavailable("the box is stopping, or the stream is made anew")
-            live = yield from self._arriving(output.vhost, output.app, output.name)
+            live = yield from self._arriving(output.vhost, output.app, output.name, request.scope)
         request.of(live)
         return live
 

@@ -114,6 +114,9 @@ class FakeDirectory:
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         return None
 
+    def wanted(self, vhost: str, app: str, name: str, query: str = "") -> bool:
+        return False
+
 
 class Numbers:
     """The store's part: numbers never given before, by key."""

@@ -76,36 +76,47 @@ class RecordedFile:
         self._client = client
         self.number = number
         self.bytes = 0
+        #: What was told with the last fragment that is on the disk.
+        self.safe_ms = 0
         self.waiting = 0
         self.fault = ""
 
     async def write(self, data: bytes, elapsed_ms: int) -> None:
         """Hand over a whole fragment; waits only while too much of earlier ones is under way. Raises DiskFault."""
         await self._client.credit(self, len(data))
-        self._client.send(Write(number=self._client.next_number(), file=self.number, elapsed_ms=elapsed_ms), data, self)
+        message = Write(number=self._client.next_number(), file=self.number, elapsed_ms=elapsed_ms)
+        self._client.send(message, data, self).elapsed_ms = elapsed_ms
 
     async def finish(self, wall: int, last: bool, wall_offset_ms: int) -> Entry:
         """All of it is on the disk, under its final name. Raises DiskFault; the file is repaired later then."""
-        message = Finish(
-            number=self._client.next_number(), file=self.number, wall=wall, last=last, wall_offset_ms=wall_offset_ms
-        )
-        answer = await self._client.request(message, b"", self)
-        self._client.forget(self)
+        answer = await self._client.request(self._finish(wall, last, wall_offset_ms), b"", self)
         if not isinstance(answer, Done) or answer.entry is None:
             raise DiskFault("the disk worker gave another answer")
         return answer.entry
 
 
+    def leave(self, wall: int) -> None:
+        """The same, and nobody waits for it: for a recording that can't go on, or is cancelled."""
+        with suppress(DiskFault):
+            self._client.send(self._finish(wall, True, 0), b"", self)
+
+    def _finish(self, wall: int, last: bool, wall_offset_ms: int) -> Finish:
+        return Finish(
+            number=self._client.next_number(), file=self.number, wall=wall, last=last, wall_offset_ms=wall_offset_ms
+        )
+
+
 class _Pending:
     """A message whose answer is due."""
 
-    __slots__ = ("answer", "answered", "fault", "file", "size")
+    __slots__ = ("answer", "answered", "elapsed_ms", "fault", "file", "size")
 
     def __init__(self, size: int, file: RecordedFile | None) -> None:
         self.size = size
         self.file = file
         self.answer: FromWorker | None = None
         self.fault = ""
+        self.elapsed_ms = 0
         self.answered = trio.Event()
 
 
@@ -178,6 +189,11 @@ class DiskClient:
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes that were handed over and are not on the disk yet."""
+        return self._in_flight
 
     @property
     def late(self) -> bool:
@@ -394,8 +410,11 @@ class DiskClient:
             if pending.fault:
                 file.fault = file.fault or pending.fault
                 self.forget(file)
+            elif isinstance(message, Done) and message.entry is not None:
+                self.forget(file)
             else:
                 file.bytes += pending.size
+                file.safe_ms = max(file.safe_ms, pending.elapsed_ms)
                 self._written += pending.size
         self._move()
         pending.answered.set()

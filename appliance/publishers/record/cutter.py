@@ -27,8 +27,9 @@ class Part:
         self.start = start
         self.ready: list[Packet] = []
         self.behind = set(tracks)
-        self.began = False
         self.elapsed_ns = 0
+        #: Decoding time of the first packet, in the stream.
+        self.began_ns = 0
         self.lead = (0, 1)
         self._zero = zero
         self._bases = {track.id: rescale(zero[0], zero[1], track.timescale) for track in tracks.values()}
@@ -53,6 +54,7 @@ class Part:
         self._newest[track.id] = moved
         shown = moved.dts * NANOSECONDS // track.timescale
         if self._first_ns is None:
+            self.began_ns = packet.dts * NANOSECONDS // track.timescale
             self._first_ns = shown
             self._since = shown
         self.elapsed_ns = max(self.elapsed_ns, shown - self._first_ns)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import deque
 from collections.abc import Iterable
 
 import trio
 
 from appliance.errors import BadRequest, NotFound
+from appliance.media.clock import NANOSECONDS
 from appliance.media.contracts import Context, OutputStream, Progress
 from appliance.media.packet import Packet
 from appliance.media.tasks import Record, TaskChanged, TaskState
@@ -26,6 +28,10 @@ log = logging.getLogger("kiln.record")
 #: What may gather while the disk is busy: a minute of 6 Mbit/s.
 RING_PACKETS = 16384
 RING_BYTES = 48 << 20
+#: Packets that are held until they are on the disk, for the next file if this one fails.
+MOST_HELD = 8192
+#: The cutter keeps the newest packet of each track: the disk has so much less than the time that is told.
+HELD_BACK_NS = 200_000_000
 #: Between two tries of a disk that refuses.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 LOOK_SECONDS = 0.5
@@ -88,6 +94,10 @@ def recordable(task: Record, path: str, tracks: Iterable[Track]) -> list[Track]:
     return held
 
 
+def _decoded_ns(packet: Packet) -> int:
+    return packet.dts * NANOSECONDS // packet.track.timescale
+
+
 class _File:
     """One file under way: ``part`` is filled by the cutter, ``writer`` makes its bytes, ``sink`` takes them."""
 
@@ -119,6 +129,10 @@ class Session:
         self._files: dict[Part, _File] = {}
         self._bytes_before = task.total_bytes
         self._time_before = task.total_time
+        self._reference = next((track for track in self._tracks if track.is_video), self._tracks[0]).id
+        self._inbox: deque[Packet] = deque()
+        self._unsafe: deque[list[Packet]] = deque()
+        self._held = 0
         self._lapses = 0
         self._lapsed_at = 0
         self._over = False
@@ -144,6 +158,7 @@ class Session:
                     pause = min(pause * 2, LONGEST_PAUSE)
         finally:
             self._reader.close()
+            self._drop_files()
             task.finished = self._clock.wall()
             self._changed(task)
 
@@ -175,17 +190,36 @@ class Session:
         return self._task.interval > 0 and elapsed_ns + 500_000 >= self._task.interval * 1_000_000
 
     async def _record(self, cutter: Cutter) -> None:
+        # After a fault: what the disk may not have, from a key frame on.
+        self._inbox.extendleft(reversed([packet for gop in self._unsafe for packet in gop]))
+        self._unsafe.clear()
+        self._held = 0
         while True:
-            packets = await self._receive()
-            for packet in packets:
+            while self._inbox:
+                packet = self._inbox.popleft()
+                self._remember(packet)
                 for action in cutter.add(packet):
                     await self._act(action, last=False)
             self._note_lapses()
+            packets = await self._receive()
+            self._inbox.extend(packets)
             if not packets:
                 self._over = True
                 for action in cutter.end():
                     await self._act(action, last=True)
                 return
+
+    def _remember(self, packet: Packet) -> None:
+        """Hold groups of pictures until they are on the disk."""
+        unsafe = self._unsafe
+        if packet.track.id == self._reference and (packet.keyframe or packet.track.is_audio):
+            safe = min((part.began_ns + file.sink.safe_ms * 1_000_000 for part, file in self._files.items()), default=0)
+            while len(unsafe) > 1 and _decoded_ns(unsafe[1][0]) <= safe - HELD_BACK_NS:
+                self._held -= len(unsafe.popleft())
+            unsafe.append([])
+        if unsafe and self._held < MOST_HELD:
+            unsafe[-1].append(packet)
+            self._held += 1
 
     async def _receive(self) -> list[Packet]:
         """Empty at the end of the stream, or of the task when all that came before has been read."""
@@ -280,7 +314,9 @@ class Session:
 
     def _drop_files(self) -> None:
         """The worker, or the next one, finishes what they have."""
+        wall = self._clock.wall()
         for file in self._files.values():
+            file.sink.leave(wall)
             self._bytes_before += file.sink.bytes
             self._task.sequence += 1
         self._files.clear()

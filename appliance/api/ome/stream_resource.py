@@ -13,6 +13,7 @@ from appliance.media.measure import Measured
 from appliance.media.playlists import default_playlist
 from appliance.media.track import MediaType, Track
 from appliance.protocols.fmp4 import SUPPORTED_CODECS
+from appliance.publishers.hls.segmenter import SUPPORTED_CODECS as HLS_CODECS
 from appliance.settings import models
 
 
@@ -50,6 +51,12 @@ def _automatic(output: OutputStream) -> Iterable[Playlist]:
     if llhls is not None and llhls.create_default_playlist:
         made = default_playlist("llhls_default", "llhls", output.stream.tracks.values(), SUPPORTED_CODECS)
         made.webrtc_auto_abr = False
+        yield made
+    hls = application.publishers.hls
+    if hls is not None and hls.create_default_playlist:
+        made = default_playlist("hls_default", "playlist", output.stream.tracks.values(), HLS_CODECS)
+        made.webrtc_auto_abr = False
+        made.enable_ts_packaging = True
         yield made
 
 

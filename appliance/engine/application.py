@@ -24,15 +24,22 @@ PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture", "SRT": "srt", "MPEGTS"
 
 
 class Application:
-    """``raw`` is the application as it was written, for echoing. It and ``settings`` change by ``change`` alone."""
+    """``raw`` is the application as it was written, for echoing. It and ``settings`` change by ``change`` alone.
+
+    ``dynamic``: it was made of the virtual host's template because a stream came for it.
+    """
 
     def __init__(
-        self, vhost: models.VirtualHost, settings: models.Application, raw: Raw, services: Services
-    ) -> None:
+        self, vhost: models.VirtualHost, settings: models.Application, raw: Raw, services: Services, *,
+        dynamic: bool = False,
+    ) -> None:  # fmt: skip
         self.vhost = vhost.name
         self.name = settings.name
         self.settings = settings
         self.raw = raw
+        self.dynamic = dynamic
+        #: Monotonic ns at which it was last seen to have a stream.
+        self.used = services.clock.monotonic()
         self.inputs: dict[str, InputStream] = {}
         self._services = services
         self._refused_providers = refused_providers(vhost)
@@ -82,6 +89,7 @@ class Application:
         """From now on these settings hold. What they leave as it was goes on without a gap: inputs whose provider has
         not changed, outputs of profiles that have not, and publishers likewise."""
         before, self.settings, self.raw = self.settings, settings, raw
+        self.dynamic = False
         for each in list(self.inputs.values()):
             provider = PROVIDER_OF_KIND.get(each.source.kind, "")
             # A capture is one of several; who holds it knows whether it is meant.

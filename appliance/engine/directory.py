@@ -59,14 +59,20 @@ class Directory:
         found = self.find_application(vhost, app)
         return found.settings if found else None
 
+    def arriving(self, vhost: str, app: str) -> models.Application | None:
+        found = self.vhosts.get(vhost)
+        return found.arriving(app) if found else None
+
     def check_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> None:
         application = self.find_application(vhost, app)
-        if application is None:
+        if application is not None:
+            application.check_input(name, source, replace=replace)
+        elif self.arriving(vhost, app) is None:
             raise NotFound(f"there is no application {vhost}/{app}")
-        application.check_input(name, source, replace=replace)
 
     def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> InputStream:
-        application = self.find_application(vhost, app)
+        found = self.vhosts.get(vhost)
+        application = found.make(app) if found else None
         if application is None:
             raise NotFound(f"there is no application {vhost}/{app}")
         return application.open_input(name, source, replace=replace)

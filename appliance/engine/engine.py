@@ -21,6 +21,7 @@ from appliance.engine.commands import Commands
 from appliance.engine.configuration import Configuration
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
 from appliance.engine.directory import Directory
+from appliance.engine.dynamic_applications import DynamicApplications
 from appliance.engine.editor import Editor
 from appliance.engine.ingest import Ingest
 from appliance.engine.not_built import without_effect
@@ -172,9 +173,18 @@ class Engine:
         add(ChildSpec(name="worker-pool", start=self.pool.run, order=5))
         add(ChildSpec(name="tasks", start=self.tasks.run, order=KEEPER_ORDER))
         add(ChildSpec(name="pulls", start=self.pulls.run, order=KEEPER_ORDER))
+        if self.settings.modules.dynamic_app_removal.enable:
+            dynamic = DynamicApplications(self.directory.vhosts, self.clock, self._is_waited_in)
+            add(ChildSpec(name="dynamic-applications", start=dynamic.run, order=KEEPER_ORDER))
         add(ChildSpec(name="statistics", start=self.statistics.run, order=5))
         add(ChildSpec(name="loop-lag", start=self.lag.run, order=0))
         add(ChildSpec(name="watchdog", start=Watchdog(notifier, self.lag, self._trouble).run, order=0))
+
+    def _is_waited_in(self, vhost: str, app: str) -> bool:
+        """Whether a task or a pull of the application waits for its stream."""
+        names = [(entry.task.vhost, entry.task.app) for entry in self.tasks.all()]
+        names += [(pull.spec.vhost, pull.spec.app) for pull in self.pulls]
+        return (vhost, app) in names
 
     def _trouble(self) -> str:
         """Why the core is not healthy, "" when it is."""

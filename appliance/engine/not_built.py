@@ -45,8 +45,6 @@ def without_effect(server: models.Server) -> Iterator[tuple[str, str]]:
         yield "Server/Modules/P2P", "off"
     if server.modules.recovery.enable:
         yield "Server/Modules/Recovery", "off"
-    if server.modules.dynamic_app_removal.enable:
-        yield "Server/Modules/DynamicAppRemoval", "no application is removed"
     yield from _of_bind(server.bind)
     for vhost in server.virtual_hosts:
         yield from _of_vhost(vhost)
@@ -84,10 +82,7 @@ def _of_vhost(vhost: models.VirtualHost) -> Iterator[tuple[str, str]]:
     if vhost.origin_map_store is not None:
         yield f"{path}/OriginMapStore", "off"
     for application in vhost.applications:
-        if application.name == "*":
-            yield f"{path}/Application *", "no application is made of a template"
-        else:
-            yield from _of_application(f"{path}/Application {application.name}", application)
+        yield from _of_application(f"{path}/Application {application.name}", application)
 
 
 def _of_application(path: str, application: models.Application) -> Iterator[tuple[str, str]]:

@@ -70,6 +70,10 @@ class Directory(Protocol):
     def application(self, vhost: str, app: str) -> object | None:
         """The application's settings (``appliance.settings.models.Application``) or None."""
 
+    def arriving(self, vhost: str, app: str) -> object | None:
+        """As ``application``, for a stream that comes: where the virtual host has a template, an application that is
+        not there yet is told as it will be."""
+
     def open_input(self, vhost: str, app: str, name: str, source: Source, *, replace: bool = False) -> Input:
         """Take the name for a new input stream.
 

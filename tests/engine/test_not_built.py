@@ -53,7 +53,6 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     told = [path for path, _ in without_effect(load(tmp_path, EVERYTHING))]
     app = "VirtualHost v/Application a"
     server = ["Type", "StunServer", "PrivacyProtection"]
-    server.append("Modules/DynamicAppRemoval")
     server += [f"Bind/Providers/{name}" for name in ("RTSP", "WebRTC")]
     server += [f"Bind/Publishers/{name}" for name in ("WebRTC", "OVT")]
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]

@@ -151,6 +151,9 @@ class RecordingDirectory:
     def input(self, vhost: str, app: str, name: str) -> Stream | None:
         return None
 
+    def arriving(self, vhost: str, app: str) -> object | None:
+        return self.application(vhost, app)
+
     def wanted(self, vhost: str, app: str, name: str, query: str = "") -> bool:
         return False
 

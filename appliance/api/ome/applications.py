@@ -99,8 +99,8 @@ class Applications:
 
 
 def application_resource(application: Application) -> Raw:
-    """The application as it was written. None is made by a template in this version."""
-    return {**application.raw, "dynamic": False}
+    """The application as it was written."""
+    return {**application.raw, "dynamic": application.dynamic}
 
 
 def _filled(item: Any) -> Any:

@@ -65,7 +65,7 @@ def admit(directory: Directory, address: Address, peer: Peer, publishing: Callab
     vhost = directory.vhost_for_host(address.host)
     if vhost is None:
         raise NotFound(f"there is no virtual host for {address.host!r}")
-    application = cast("Application | None", directory.application(vhost, address.app))
+    application = cast("Application | None", directory.arriving(vhost, address.app))
     if application is None:
         raise NotFound(f"there is no application {address.app!r}")
     settings = application.providers.rtmp

@@ -69,13 +69,13 @@ def find(directory: Directory, stream_id: str, mapped: str) -> Wish:
 
 def resolve(directory: Directory, wanted: StreamId) -> tuple[str, Application]:
     """Names of virtual hosts before domains. Raises NotFound."""
-    application = directory.application(wanted.host, wanted.app)
+    application = directory.arriving(wanted.host, wanted.app)
     vhost: str | None = wanted.host
     if application is None:
         vhost = directory.vhost_for_host(wanted.host)
         if vhost is None:
             raise NotFound(f"there is no virtual host for {wanted.host!r}")
-        application = directory.application(vhost, wanted.app)
+        application = directory.arriving(vhost, wanted.app)
         if application is None:
             raise NotFound(f"there is no application {wanted.app!r}")
     assert vhost is not None

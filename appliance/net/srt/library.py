@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from appliance.errors import NotBuilt, Unavailable
 
 if TYPE_CHECKING:
-    from cffi import FFI
+    from _cffi_backend import FFI
 
 log = logging.getLogger("kiln.srt")
 
@@ -36,67 +36,6 @@ CONNECTED: Final = 5
 _LOG_CRITICAL: Final = 2
 #: Reject codes from here on are the application's (access_control.h): 1000 and an HTTP status.
 REJECT_BY_SERVER: Final = 1000
-
-_DECLARATIONS: Final = """
-typedef struct { int32_t fd; int events; } SRT_EPOLL_EVENT;
-typedef struct {
-    int64_t msTimeStamp, pktSentTotal, pktRecvTotal;
-    int pktSndLossTotal, pktRcvLossTotal, pktRetransTotal, pktSentACKTotal, pktRecvACKTotal, pktSentNAKTotal,
-        pktRecvNAKTotal;
-    int64_t usSndDurationTotal;
-    int pktSndDropTotal, pktRcvDropTotal, pktRcvUndecryptTotal;
-    uint64_t byteSentTotal, byteRecvTotal, byteRcvLossTotal, byteRetransTotal, byteSndDropTotal, byteRcvDropTotal,
-        byteRcvUndecryptTotal;
-    int64_t pktSent, pktRecv;
-    int pktSndLoss, pktRcvLoss, pktRetrans, pktRcvRetrans, pktSentACK, pktRecvACK, pktSentNAK, pktRecvNAK;
-    double mbpsSendRate, mbpsRecvRate;
-    int64_t usSndDuration;
-    int pktReorderDistance;
-    double pktRcvAvgBelatedTime;
-    int64_t pktRcvBelated;
-    int pktSndDrop, pktRcvDrop, pktRcvUndecrypt;
-    uint64_t byteSent, byteRecv, byteRcvLoss, byteRetrans, byteSndDrop, byteRcvDrop, byteRcvUndecrypt;
-    double usPktSndPeriod;
-    int pktFlowWindow, pktCongestionWindow, pktFlightSize;
-    double msRTT, mbpsBandwidth;
-    int byteAvailSndBuf, byteAvailRcvBuf;
-    double mbpsMaxBW;
-    int byteMSS, pktSndBuf, byteSndBuf, msSndBuf, msSndTsbPdDelay, pktRcvBuf, byteRcvBuf, msRcvBuf, msRcvTsbPdDelay;
-    char later_versions[512];
-} SRT_TRACEBSTATS;
-typedef int srt_listen_callback_fn(void *opaq, int32_t ns, int hsversion, const unsigned char *peer,
-                                   const char *streamid);
-int srt_startup(void);
-uint32_t srt_getversion(void);
-int32_t srt_create_socket(void);
-int srt_bind(int32_t u, const void *name, int length);
-int srt_listen(int32_t u, int backlog);
-int32_t srt_accept(int32_t u, void *address, int *length);
-int srt_listen_callback(int32_t u, srt_listen_callback_fn *hook, void *opaque);
-int srt_connect(int32_t u, const void *name, int length);
-int srt_close(int32_t u);
-int srt_getpeername(int32_t u, void *name, int *length);
-int srt_getsockname(int32_t u, void *name, int *length);
-int srt_getsockflag(int32_t u, int option, void *value, int *length);
-int srt_setsockflag(int32_t u, int option, const void *value, int length);
-int srt_sendmsg2(int32_t u, const char *data, int length, void *control);
-int srt_recvmsg2(int32_t u, char *data, int length, void *control);
-int srt_getlasterror(int *system);
-const char *srt_getlasterror_str(void);
-int srt_getsockstate(int32_t u);
-int srt_getrejectreason(int32_t u);
-int srt_setrejectreason(int32_t u, int value);
-const char *srt_rejectreason_str(int reason);
-int srt_bistats(int32_t u, SRT_TRACEBSTATS *figures, int clear, int instantaneous);
-int srt_epoll_create(void);
-int srt_epoll_set(int eid, int32_t flags);
-int srt_epoll_add_usock(int eid, int32_t u, const int *events);
-int srt_epoll_update_usock(int eid, int32_t u, const int *events);
-int srt_epoll_remove_usock(int eid, int32_t u);
-int srt_epoll_uwait(int eid, SRT_EPOLL_EVENT *events, int size, int64_t timeout);
-int srt_epoll_release(int eid);
-void srt_setloglevel(int level);
-"""
 
 _BY_SERVER: Final = {
     1400: "the stream id is not understood", 1401: "the key is missing or wrong", 1402: "the server is full",
@@ -162,7 +101,7 @@ _loading = threading.Lock()
 
 
 def library() -> Library:
-    """Load libsrt and start it, once a process; the first call takes some tens of ms. Any thread may call it.
+    """Load libsrt and start it, once a process; the first call takes some ms. Any thread may call it.
 
     Raises SrtMissing.
     """
@@ -172,15 +111,14 @@ def library() -> Library:
 
 @cache
 def _load() -> Library:
-    from cffi import FFI  # it brings a C parser: nobody without SRT pays for it
+    # What cffi made of the declarations: reading C here would take ten times as long.
+    from appliance.net.srt._libsrt import ffi
 
-    ffi = FFI()
     for name in NAMES:
         try:
             lib = ffi.dlopen(name)
         except OSError:
             continue
-        ffi.cdef(_DECLARATIONS)
         loaded = Library(ffi, lib, name)
         log.info("libsrt loaded name=%s version=%s", name, loaded.version)
         return loaded

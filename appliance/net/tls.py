@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import ipaddress
-import os
 import ssl
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from appliance.errors import ConfigError
+from appliance.net.self_signed import self_signed
+
+__all__ = ["DEFAULT_HOST", "CertificateFiles", "TlsContexts", "handshake", "self_signed"]
 
 DEFAULT_HOST = "*"
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_SELF_SIGNED_DAYS = 825
-_RENEW_DAYS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,11 @@ class TlsContexts:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._files: dict[str, CertificateFiles] = {}
         self._empty = self._new_context()
+
+    @property
+    def files(self) -> Mapping[str, CertificateFiles]:
+        """Which files are shown, by host name."""
+        return self._files
 
     @property
     def hosts(self) -> list[str]:
@@ -152,76 +155,3 @@ async def handshake(sock: ssl.SSLSocket, slots: trio.Semaphore) -> None:
             await trio.lowlevel.wait_readable(sock)
         else:
             await trio.lowlevel.wait_writable(sock)
-
-
-def self_signed(names: Sequence[str], directory: str | Path) -> tuple[Path, Path]:
-    """Paths of certificate and key (P-256, mode 0600) for ``names`` (host names or addresses) in ``directory``.
-
-    What is there already is kept while it is for the same names and valid for 30 days more.
-    """
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    cert_path, key_path = folder / "self_signed.crt", folder / "self_signed.key"
-    if not _still_good(cert_path, key_path, names):
-        certificate, key = _make(names)
-        _store(key_path, key, 0o600)
-        _store(cert_path, certificate, 0o644)
-    return cert_path, key_path
-
-
-def _still_good(cert_path: Path, key_path: Path, names: Sequence[str]) -> bool:
-    from cryptography import x509
-
-    try:
-        certificate = x509.load_pem_x509_certificate(cert_path.read_bytes())
-        alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert_path, key_path)
-    except (OSError, ValueError, x509.ExtensionNotFound):
-        return False
-    stored = {str(name.value) for name in alternatives}
-    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return stored == set(names) and left > datetime.timedelta(days=_RENEW_DAYS)
-
-
-def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    alternatives: list[x509.GeneralName] = []
-    for name in names:
-        try:
-            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
-        except ValueError:
-            alternatives.append(x509.DNSName(name))
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, (names[0] if names else "kiln")[:64])])
-    # A box without a battery clock may be days off at its first start.
-    begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=2)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begin)
-        .not_valid_after(begin + datetime.timedelta(days=_SELF_SIGNED_DAYS))
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return certificate.public_bytes(pem), private
-
-
-def _store(path: Path, content: bytes, mode: int) -> None:
-    partial = path.with_suffix(path.suffix + ".new")
-    partial.unlink(missing_ok=True)
-    with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -29,6 +29,7 @@ def server_faults(server: models.Server) -> Iterator[Found]:
     """Every clash of ``server``."""
     yield from _port_clashes(server.bind)
     yield from _tls_without_certificate(server)
+    yield from _tls_only_without_port(server.bind)
 
 
 def _port_clashes(bind: models.Bind) -> Iterator[Found]:
@@ -80,7 +81,8 @@ def _publishers(bind: models.BindPublishers) -> Iterator[Listener]:
 def _http(
     part: models.BindApi | models.BindRtmp | models.BindHttp | models.Signalling, where: Where, path: str, kind: str
 ) -> Iterator[Listener]:
-    yield Listener((*where, "port"), f"{path}.Port", kind, "tcp", (part.port,))
+    if not getattr(part, "tls_only", False):
+        yield Listener((*where, "port"), f"{path}.Port", kind, "tcp", (part.port,))
     if part.tls_port is not None:
         yield Listener((*where, "tlsPort"), f"{path}.TLSPort", f"{kind} with TLS", "tcp", (part.tls_port,))
 
@@ -121,7 +123,7 @@ def _datagrams(where: Where, path: str, kind: str, text: str, protocol: str) -> 
 
 
 def _tls_without_certificate(server: models.Server) -> Iterator[Found]:
-    hint = "Name CertPath and KeyPath there, or leave TLSPort out."
+    hint = "Name CertPath and KeyPath there, or write SelfSigned, or leave TLSPort out."
     api = server.bind.managers.api
     if api and api.tls_port is not None and not _complete(server.managers.host.tls):
         message = "TLSPort needs a certificate: Server.Managers.Host.TLS"
@@ -136,4 +138,15 @@ def _tls_without_certificate(server: models.Server) -> Iterator[Found]:
 
 
 def _complete(tls: models.TLS | None) -> bool:
-    return bool(tls and tls.cert_path and tls.key_path)
+    return bool(tls and ((tls.cert_path and tls.key_path) or tls.self_signed))
+
+
+def _tls_only_without_port(bind: models.Bind) -> Iterator[Found]:
+    for group, name, element in (
+        ("managers", "api", "Managers.API"), ("publishers", "llhls", "Publishers.LLHLS"),
+        ("publishers", "hls", "Publishers.HLS"), ("publishers", "thumbnail", "Publishers.Thumbnail"),
+    ):  # fmt: skip
+        part: models.BindApi | models.BindHttp | None = getattr(getattr(bind, group), name)
+        if part is not None and part.tls_only and part.tls_port is None:
+            message = f"Server.Bind.{element}.TLSOnly needs a TLSPort, or nothing is opened"
+            yield ("bind", group, name, "tlsOnly"), f"Server.Bind.{element}.TLSOnly", ConfigError(message)

@@ -105,17 +105,19 @@ class FaultList:
 
 
 def load_xml(
-    path: str | os.PathLike[str], *, environment: Mapping[str, str] | None = None, home: Path | None = None
-) -> LoadedServer:
+    path: str | os.PathLike[str], *, environment: Mapping[str, str] | None = None, home: Path | None = None,
+    data: bytes | None = None,
+) -> LoadedServer:  # fmt: skip
     """Read a Server.xml with all that it includes. Never raises for what is in the files: see ``faults``.
 
     ``${env:…}`` takes from ``environment`` (the process's own when None); ``${ome:Home}`` is ``home`` (the folder of
-    the file when None), ``${ome:CurrentPath}`` the folder of the file that it stands in.
+    the file when None), ``${ome:CurrentPath}`` the folder of the file that it stands in. ``data`` is taken instead of
+    what is in the file.
     """
     main = Path(path).absolute()
     found = FaultList()
     found.places[()] = Place(main, 0, "Server")
-    reader = _Reader(found)
+    reader = _Reader(found, {} if data is None else {main: data})
     raw = reader.read_main(main)
     variables = os.environ if environment is None else environment
     folder = str(home or main.parent)
@@ -142,8 +144,9 @@ class _Unreadable(Exception):
 class _Reader:
     """From elements to the raw tree. What is not in the models is a fault here."""
 
-    def __init__(self, found: FaultList) -> None:
+    def __init__(self, found: FaultList, given: Mapping[Path, bytes]) -> None:
         self._found = found
+        self._given = given
         self.files: dict[Path, None] = {}
 
     def read_main(self, file: Path) -> Raw | None:
@@ -170,7 +173,7 @@ class _Reader:
         """The root of ``file``; ``asked`` is where it was asked for. Raises _Unreadable when the faults are listed."""
         self.files[file] = None
         try:
-            data = _read_regular(file)
+            data = self._given[file] if file in self._given else _read_regular(file)
         except OSError as error:
             self._fault(asked, f"Can't read {file}: {error.strerror or error}")
             raise _Unreadable from error

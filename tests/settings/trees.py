@@ -70,7 +70,7 @@ def _item(draw: st.DrawFn, model: type[Node], field: Field) -> Any:
         return _tree(draw, field.section)
     if field.attr in BY_NAME and not (field.attr == "host" and model is not models.RedisServer):
         return draw(BY_NAME[field.attr])
-    if model is models.TLS:
+    if model is models.TLS and field.kind is Kind.TEXT:
         return "/" + draw(TEXTS)  # a relative one means another file in XML
     match field.kind:
         case Kind.INTEGER:

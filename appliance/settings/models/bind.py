@@ -14,10 +14,11 @@ class BindWorkers(Node, frozen=True, kw_only=True):
 
 
 class BindApi(BindWorkers, frozen=True, kw_only=True):
-    """The management API. ``tls_port`` needs Managers/Host/TLS."""
+    """The management API. ``tls_port`` needs Managers/Host/TLS. ``tls_only`` is Kiln's own: ``port`` is not opened."""
 
     port: Port = 8081
     tls_port: Annotated[Port | None, Named("TLSPort", "tlsPort")] = None
+    tls_only: Annotated[bool, Named("TLSOnly", "tlsOnly")] = False
 
 
 class BindManagers(Node, frozen=True, kw_only=True):
@@ -97,10 +98,12 @@ class BindOvt(BindWorkers, frozen=True, kw_only=True):
 
 
 class BindHttp(BindWorkers, frozen=True, kw_only=True):
-    """A publisher over HTTP. May share its ports with the other HTTP publishers and WebRTC signalling."""
+    """A publisher over HTTP. May share its ports with the other HTTP publishers and WebRTC signalling. ``tls_only`` is
+    Kiln's own: ``port`` is not opened for this one."""
 
     port: Port = 3333
     tls_port: Annotated[Port | None, Named("TLSPort", "tlsPort")] = None
+    tls_only: Annotated[bool, Named("TLSOnly", "tlsOnly")] = False
 
 
 class BindProviders(Node, frozen=True, kw_only=True):

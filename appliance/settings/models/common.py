@@ -22,11 +22,13 @@ class CrossDomains(Node, frozen=True, kw_only=True):
 
 
 class TLS(Node, frozen=True, kw_only=True):
-    """Certificate files in PEM; relative to the folder of the file that names them."""
+    """Certificate files in PEM; relative to the folder of the file that names them. ``self_signed`` is Kiln's own: the
+    box makes its certificate itself, and renews it; the files go before it."""
 
     cert_path: str = ""
     key_path: str = ""
     chain_cert_path: str = ""
+    self_signed: bool = False
 
 
 class Host(Node, frozen=True, kw_only=True):

@@ -87,7 +87,9 @@ def test_a_publisher_is_recorded(kiln: KilnProcess, extension: str) -> None:
     span = video[-1][0] - video[0][0]
     assert span > Fraction(2)
     assert decoded(path) == len(video)
-    steps = {round((later[0] - earlier[0]) * 1000) for earlier, later in itertools.pairwise(sorted(video))}
+    # A stop between B-frames leaves the last ones without their neighbours.
+    shown = sorted(video)[:-3]
+    steps = {round((later[0] - earlier[0]) * 1000) for earlier, later in itertools.pairwise(shown)}
     assert steps <= {33, 34}
     assert abs(video[0][0] - audio[0][0]) < Fraction(1, 10)
     assert not files(kiln, "tmp_*")

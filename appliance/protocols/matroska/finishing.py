@@ -43,6 +43,7 @@ class Segment:
         self.clusters = 0
         self._last = 0
         self._step = 0
+        self._before = -1
         self._first = -1
         #: Of each cue: time in ms, track, offset of the cluster.
         self._cues = array("Q")
@@ -155,9 +156,13 @@ class Segment:
 
     def _note(self, track: int, shown: int, key: bool, offset: int, cued: set[int]) -> None:
         shown = max(0, shown)
-        if shown > self._last:
-            self._step = min(shown - self._last, 1000) if track in self._videos or not self._step else self._step
-            self._last = shown
+        if track in self._videos or not self._videos:
+            # The least distance of two frames is how long the last one lasts: with B-frames times go to and fro.
+            if self._before >= 0 and shown != self._before:
+                step = abs(shown - self._before)
+                self._step = min(self._step, step) if self._step else step
+            self._before = shown
+        self._last = max(self._last, shown)
         if self._first < 0:
             self._first = shown
         if key and track not in cued and (track in self._videos or not self._videos):

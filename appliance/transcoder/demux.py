@@ -34,13 +34,13 @@ from appliance.transcoder.pool import worker_environment
 
 log = logging.getLogger("kiln.demux")
 
-#: Seconds for the first answer of a process that has just been started, for every later one, and for a killed one to go.
+#: Seconds for the first answer of a new process, for every later one, and for a killed one to go.
 FIRST_ANSWER = 10.0
 ANSWER = 5.0
 REAP = 2.0
 READ_BYTES = 256 * 1024
 #: Workers that wait for their next file.
-IDLE_KEPT = 1
+IDLE_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +198,8 @@ class Demuxers:
             worker.kill()
         return self._start()
 
-    def _give_back(self, worker: DemuxWorker) -> None:
-        if len(self._idle) < IDLE_KEPT:
+    def _give_back(self, worker: DemuxWorker, *, spent: bool = False) -> None:
+        if len(self._idle) < IDLE_KEPT and not spent:
             self._idle.append(worker)
         else:
             worker.kill()
@@ -226,7 +226,8 @@ class OpenedFile:
         self.tracks = opened.tracks
         self._owner = owner
         self._worker: DemuxWorker | None = worker
-        self._at_work = False
+        #: Its worker is not to be used again.
+        self.hung = False
 
     async def read(self) -> DemuxFrame | None:
         """The next PACKET or TRACK frame, None at the end. Raises Unavailable when the file turns out broken."""
@@ -249,7 +250,7 @@ class OpenedFile:
     def close(self) -> None:
         worker, self._worker = self._worker, None
         if worker is not None:
-            self._owner._give_back(worker)
+            self._owner._give_back(worker, spent=self.hung)
 
 
 def frame_ns(track: Track) -> int:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from tests.bench import encoding, passing, rates, rules, speed, viewers
+from tests.bench import api, encoding, passing, rates, rules, speed, viewers
 from tests.bench.figures import Figure, Row, table
 
 ROWS = (
@@ -20,6 +20,7 @@ ROWS = (
     Row("tls300", "300 viewers over TLS and HTTP/2", viewers.three_hundred_tls),
     Row("lag", "loop lag with 300 viewers, four ingests and API load", viewers.loop_lag),
     Row("rates", "requests a second on one core", rates.rates),
+    Row("api", "the API during a 1080p encode; start-up with 1 000 stored objects", api.api),
     Row("encode", "frames a CPU second of the pattern, beside ffmpeg", encoding.encode),
     Row("start", "start to API answer and to first part", speed.start),
     Row("publish", "RTMP publish to playlist and to part", speed.publish),

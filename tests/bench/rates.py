@@ -42,10 +42,10 @@ def _rate(kiln: KilnProcess, what: str, url: str, target: int, seconds: int, *he
     """Judged by what is reached; beside it what a bare loop reaches with a body of this size at this moment."""
     size = len(fetch(url, headers=dict(header.split(": ", 1) for header in headers)))
     before = kiln.cpu()
-    found = _wrk(url, seconds, *headers)
+    found = wrk(url, seconds, *headers)
     used = kiln.cpu() - before
     with _bare(size) as port:
-        ceiling = _wrk(f"http://127.0.0.1:{port}/", min(seconds, 4))
+        ceiling = wrk(f"http://127.0.0.1:{port}/", min(seconds, 4))
     value = f"{found.rate:.0f}/s, p99 {found.p99:.1f} ms" + (f", {found.failed}" if found.failed else "")
     good = found.rate >= target and found.p99 <= 10 and not found.failed
     return [
@@ -65,10 +65,10 @@ class Found:
     failed: str
 
 
-def _wrk(url: str, seconds: int, *headers: str) -> Found:
+def wrk(url: str, seconds: int, *headers: str, connections: int = 32) -> Found:
     pin = ["taskset", "-c", str(OTHER_CORE)] if OTHER_CORE is not None else []
     extra = [word for header in headers for word in ("-H", header)]
-    command = [*pin, "wrk", "-t1", "-c32", f"-d{seconds}s", "--latency", *extra, url]
+    command = [*pin, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *extra, url]
     said = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
     count = re.search(r"(\d+) requests in", said)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)

@@ -6,9 +6,14 @@ LOCK := requirements.lock
 TEST_LOCK := tests/requirements.lock
 NPM_DIR := tests/browser/node_modules
 
+# Python would compile our modules at every start where it may not write beside them (PYTHONDONTWRITEBYTECODE): that
+# doubles the time to the first answer of the API.
+COMPILE := $(BIN)/python -m compileall -q appliance hw
+
 .PHONY: run install test test-long browser-modules bench lint system-packages lock clean
 
 run: install
+	@$(COMPILE)
 	@exec $(BIN)/kiln run
 
 install: $(VENV)/.installed
@@ -18,6 +23,7 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	@echo "setting up $(VENV) (once)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: --no-deps -r $(LOCK)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.test-installed: $(VENV)/.installed $(TEST_LOCK)
@@ -25,9 +31,11 @@ $(VENV)/.test-installed: $(VENV)/.installed $(TEST_LOCK)
 	@touch $@
 
 test: $(VENV)/.test-installed browser-modules
+	@$(COMPILE)
 	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(VENV)/.test-installed browser-modules
+	@$(COMPILE)
 	$(BIN)/python -m pytest -m "long" --timeout 3600
 
 # The players that the browser tests play with; those tests skip where there is no Chromium or no npm.
@@ -39,6 +47,7 @@ $(NPM_DIR)/.installed: tests/browser/package-lock.json
 	@touch $@
 
 bench: $(VENV)/.test-installed
+	@$(COMPILE)
 	$(BIN)/python -m tests.bench
 
 lint: $(VENV)/.test-installed

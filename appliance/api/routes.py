@@ -67,7 +67,7 @@ def _compile(routes: list[Route]) -> tuple[re.Pattern[str], dict[int, tuple[Rout
         for name, segment in SEGMENTS.items():
             pattern = pattern.replace(name, segment)
         branches.append(f"({pattern})")
-        names = re.compile(pattern).groups
+        names = sum(route.path.count(name) for name in SEGMENTS)
         found[group] = (route, names)
         group += names + 1
     return re.compile("|".join(branches), re.DOTALL), found

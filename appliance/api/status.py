@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from appliance.api.envelope import encode
@@ -32,8 +32,8 @@ _FILES = {
 
 def status_app(engine: EngineView) -> ASGIApp:
     """The page as an ASGI application. Any path that is not its own is 404."""
-    folder = resources.files("appliance.api")
-    files = {path: _File(folder.joinpath(name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
+    folder = Path(__file__).parent
+    files = {path: _File((folder / name).read_bytes(), kind) for path, (name, kind) in _FILES.items()}
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         path, method = scope["path"], scope["method"]

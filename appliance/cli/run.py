@@ -52,6 +52,7 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     # What is there now stays: to look through it again and again would hold up the loop.
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
+    gc.enable()
     clean = trio.run(_serve, settings, loaded.raw, folder, None if config else DEFAULT_XML.parent)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.

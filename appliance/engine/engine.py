@@ -23,30 +23,31 @@ from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fro
 from appliance.engine.directory import Directory
 from appliance.engine.dynamic_applications import DynamicApplications
 from appliance.engine.editor import Editor
-from appliance.engine.ingest import Ingest
+from appliance.engine.http_places import HttpPlace, http_places
+from appliance.engine.ingest import PORTS, Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.origins import Origins
 from appliance.engine.ports import Bound, Ports
 from appliance.engine.pulls import Pulls
+from appliance.engine.reconfigure import Reconfiguration
 from appliance.engine.recordings import DISK_ORDER, Recordings
 from appliance.engine.services import Services
 from appliance.engine.statistics import Statistics
 from appliance.engine.tasks.board import KEEPER_ORDER, TaskBoard
 from appliance.engine.tasks.kinds import KINDS
 from appliance.engine.tasks.publisher import TaskPublisher
+from appliance.engine.warm_up import warm_up
 from appliance.errors import WorkerFault
 from appliance.media.clock import Clock
-from appliance.media.contracts import Context, Publisher, PullSource
+from appliance.media.contracts import Context, Progress, Publisher, PullSource
 from appliance.media.tasks import TaskRunner
-from appliance.net.asgi import ASGIApp
 from appliance.net.egress import Egress
-from appliance.net.limits import Limits
 from appliance.net.listener import Listener
 from appliance.notify import LoopLag, Notifier, Watchdog
 from appliance.settings import models
 from appliance.settings.schema import Raw
 from appliance.settings.store import Store
-from appliance.supervisor import Alarm, ChildSpec, Supervisor
+from appliance.supervisor import Alarm, ChildSpec, Restart, Supervisor
 from appliance.transcoder.pool import WorkerPool
 
 log = logging.getLogger("kiln.engine")
@@ -105,6 +106,9 @@ class Engine:
             log.warning("not built in this version setting=%s effect=%r", path, effect)
         for vhost in self.directory.vhosts.values():
             self.editor.note_without_effect(vhost)
+        self.reconfiguration = Reconfiguration(self)
+        self._fronts: Fronts | None = None
+        self._laters = 0
         self._stop = trio.Event()
 
     async def run(self, make_fronts: Callable[[Engine], Fronts], ready: Callable[[], Awaitable[None]]) -> None:
@@ -129,13 +133,18 @@ class Engine:
             ingest = self.ingest = Ingest(self.settings, self.directory, context, self.ports, self.supervisor)
             async with self.supervisor:
                 self._add_core(notifier)
-                self._add_http_servers(fronts, self.delivery)
-                self.delivery.add_srt(self.settings.bind.publishers.srt, self.settings.ip, self.ports, self.supervisor)
+                self._fronts = fronts
+                for place in http_places(self.settings):
+                    self.open_service(f"http:{place.name}")
+                local = [Listener.unix(self.state / "kiln.sock")]
+                HttpServers(self.ports, self.supervisor).add("api-socket", fronts.api, local, API_LIMITS)
+                self.open_service("srt-play")
                 ingest.add_all()
                 self.pull_sources.extend(ingest.pull_sources)
                 await self.pulls.restore()
                 await self.ports.all_attempted()
                 await ready()
+                nursery.start_soon(warm_up)
                 # Not before: what a crash left is mended while the box is on the air already.
                 self.supervisor.add(ChildSpec(name="disk", start=self.recordings.disk.run, order=DISK_ORDER))
                 notifier.ready("on the air")
@@ -191,32 +200,49 @@ class Engine:
         abandoned = self.supervisor.abandoned
         return f"tasks that can't be stopped: {', '.join(abandoned)}" if abandoned else ""
 
-    def _add_http_servers(self, fronts: Fronts, delivery: Delivery) -> None:
-        servers = HttpServers(self.ports, self.supervisor)
-        bind = self.settings.bind
-        app = delivery.app(fronts.status)
-        opened: set[int] = set()
-        for name in ("llhls", "hls", "thumbnail"):
-            bound: models.BindHttp | None = getattr(bind.publishers, name)
-            if bound is None or bound.port in opened or (name == "llhls" and not self.settings.modules.llhls.enable):
-                continue
-            tls_port = None if bound.tls_port in opened else bound.tls_port
-            self._add_http(servers, name, app, bound.port, tls_port, DELIVERY_LIMITS)
-            opened.update(port for port in (bound.port, tls_port) if port is not None)
-        api = bind.managers.api
-        if api is not None:
-            self._add_http(servers, "api", fronts.api, api.port, api.tls_port, API_LIMITS)
-        servers.add("api-socket", fronts.api, [Listener.unix(self.state / "kiln.sock")], API_LIMITS)
+    # Services that open ports (``appliance.engine.reconfigure.services``)
 
-    def _add_http(
-        self, servers: HttpServers, name: str, app: ASGIApp, port: int, tls_port: int | None, limits: Limits
-    ) -> None:
-        servers.add(name, app, [Listener.tcp(host, port) for host in self.settings.ip], limits)
-        if tls_port is not None:
+    def open_service(self, name: str) -> None:
+        """Add it as a child, as the settings say now; one that has no place in them is not opened."""
+        assert self.delivery is not None
+        assert self._fronts is not None
+        if name in PORTS:
+            assert self.ingest is not None
+            self.ingest.open(name, self.settings)
+        elif name == "srt-play":
+            self.delivery.add_srt(self.settings.bind.publishers.srt, self.settings.ip, self.ports, self.supervisor)
+        for place in http_places(self.settings):
+            if name == f"http:{place.name}":
+                self._open_http(place, self.delivery, self._fronts)
+
+    async def close_service(self, name: str) -> None:
+        """Its ports are free when this returns."""
+        if name in self.supervisor.children:
+            await self.supervisor.stop(name)
+        service = name.removeprefix("http:")
+        self.ports.forget(service)
+        self.alarms.pop(f"port:{service}", None)
+
+    def later(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+        """Do ``work`` after that time, whoever asked for it and is gone by then."""
+
+        async def start(progress: Progress) -> None:
+            await trio.sleep(seconds)
+            await work()
+
+        self._laters += 1
+        self.supervisor.add(ChildSpec(name=f"later-{self._laters}", start=start, restart=Restart.TEMPORARY, order=0))
+
+    def _open_http(self, place: HttpPlace, delivery: Delivery, fronts: Fronts) -> None:
+        of_api = place.name.startswith("api")
+        if place.tls:
             certificates = self._read_certificates()
-            contexts = certificates.api if name == "api" else certificates.delivery
-            listeners = [Listener.tls(host, tls_port, contexts) for host in self.settings.ip]
-            servers.add(f"{name}-tls", app, listeners, limits)
+            contexts = certificates.api if of_api else certificates.delivery
+            listeners = [Listener.tls(host, place.port, contexts) for host in place.hosts]
+        else:
+            listeners = [Listener.tcp(host, place.port) for host in place.hosts]
+        app, limits = (fronts.api, API_LIMITS) if of_api else (delivery.app(fronts.status), DELIVERY_LIMITS)
+        HttpServers(self.ports, self.supervisor).add(place.name, app, listeners, limits)
 
     def _read_certificates(self) -> Certificates:
         if self.certificates is None:

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import trio
 
 from appliance.net.asgi import ASGI_VERSION, ASGIApp, ClientDisconnected, Headers, Scope, parse_target
-from appliance.net.http2_fields import RequestFields
 from appliance.net.limits import Limits
 from appliance.net.parking import ParkedTask, ParkingLot
+from appliance.net.request_fields import RequestFields
 from appliance.net.response import Heads
 from appliance.net.transport import PlainTransport
 

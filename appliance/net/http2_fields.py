@@ -1,11 +1,10 @@
-"""HTTP/2 field lists: what a request may hold (RFC 9113 section 8), requests and responses as HPACK (RFC 7541).
+"""HTTP/2 field lists: requests and responses as HPACK (RFC 7541).
 
 Both do once for each different field what h2 and hpack do for every request: browsers and players repeat themselves.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -14,57 +13,9 @@ from hpack.hpack import Decoder, decode_integer
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable, table_entry_size
 
-Field = tuple[bytes, bytes]
+from appliance.net.request_fields import LONGEST_KNOWN, MOST_KNOWN, Field
 
-_LONGEST_KNOWN = 256
-_MOST_KNOWN = 2048
 _LONGEST_INTEGER = 16
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
-_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path"))
-_NEEDED = frozenset((b":method", b":scheme", b":path"))
-_CONNECTION_FIELDS = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
-
-
-class RequestFields:
-    """Tells requests that are malformed from those that are not."""
-
-    def __init__(self) -> None:
-        self._known: set[Field] = set()
-
-    def valid(self, fields: Iterable[Field]) -> bool:
-        """Whether these fields make a request: pseudo fields first, once, and all there; names and values legal."""
-        pseudo: dict[bytes, bytes] = {}
-        host: bytes | None = None
-        regular = False
-        known = self._known
-        for field in fields:
-            name, value = field
-            if name.startswith(b":"):
-                if regular or name in pseudo or name not in _PSEUDO or not value or _VALUE.fullmatch(value) is None:
-                    return False
-                pseudo[name] = value
-                continue
-            regular = True
-            if field not in known and not self._learn(name, value):
-                return False
-            if name == b"host":
-                if host is not None:
-                    return False
-                host = value
-        authority = pseudo.get(b":authority", host)
-        return pseudo.keys() >= _NEEDED and authority is not None and (host is None or host == authority)
-
-    def _learn(self, name: bytes, value: bytes) -> bool:
-        if _NAME.fullmatch(name) is None or _VALUE.fullmatch(value) is None or name in _CONNECTION_FIELDS:
-            return False
-        if name == b"te" and value.lower() != b"trailers":
-            return False
-        if len(value) <= _LONGEST_KNOWN:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known.add((name, value))
-        return True
 
 
 class RequestDecoder(Decoder):
@@ -122,11 +73,11 @@ def _read_string(data: bytes, at: int) -> tuple[bytes, int]:
     if len(text) != length:
         raise HPACKDecodingError("the block is cut off")
     if huffman:
-        text = _known_huffman(text) if length <= _LONGEST_KNOWN else decode_huffman(text)
+        text = _known_huffman(text) if length <= LONGEST_KNOWN else decode_huffman(text)
     return text, at + length
 
 
-_known_huffman = lru_cache(_MOST_KNOWN)(decode_huffman)
+_known_huffman = lru_cache(MOST_KNOWN)(decode_huffman)
 
 
 class ResponseEncoder:
@@ -159,8 +110,8 @@ class ResponseEncoder:
             line = known.get(field)
             if line is None:
                 line = _encode(*field)
-                if len(line) <= _LONGEST_KNOWN:
-                    if len(known) >= _MOST_KNOWN:
+                if len(line) <= LONGEST_KNOWN:
+                    if len(known) >= MOST_KNOWN:
                         known.clear()
                     known[field] = line
             pieces.append(line)

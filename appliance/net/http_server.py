@@ -18,16 +18,15 @@ from appliance.net.direct import direct_of
 from appliance.net.dispatcher import Dispatcher
 from appliance.net.http1 import Http1Connection
 from appliance.net.http1_direct import DirectHttp1Connection
-from appliance.net.http2 import Http2Connection
-from appliance.net.http2_fields import RequestFields
+from appliance.net.http1_parser import Request
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener, bind_listeners
 from appliance.net.quiet_log import QuietLog
+from appliance.net.request_fields import RequestFields
 from appliance.net.response import Heads
 from appliance.net.tcp_server import PeerCounts, accept_forever, peer_address
 from appliance.net.tls import handshake
 from appliance.net.transport import PlainTransport, TlsTransport
-from appliance.net.websocket import run_websocket
 
 LOG = logging.getLogger("kiln.net")
 
@@ -249,6 +248,8 @@ class HttpServer:
             local = peer_address(transport.sock.getsockname())
         connection: Connection
         if protocol == "h2":
+            from appliance.net.http2 import Http2Connection
+
             connection = Http2Connection(self, transport, client, local, self._direct, self._dispatcher)
         else:
             connection = self._http1(transport, client, local)
@@ -258,8 +259,8 @@ class HttpServer:
 
     def _http1(self, transport: PlainTransport, client: Address | None, local: object) -> Http1Connection:
         if self._direct is None or self._dispatcher is None:
-            return Http1Connection(self, transport, client, local, run_websocket)
-        return DirectHttp1Connection(self, transport, client, local, run_websocket, self._direct, self._dispatcher)
+            return Http1Connection(self, transport, client, local, _run_websocket)
+        return DirectHttp1Connection(self, transport, client, local, _run_websocket, self._direct, self._dispatcher)
 
     async def _sweep(self) -> None:
         """Once an interval: deadlines, and clients that left while their handler runs."""
@@ -280,6 +281,12 @@ class HttpServer:
             if watched:
                 for fd, events in poll.poll(0):
                     watched[fd].client_left(reset=bool(events & (select.POLLHUP | select.POLLERR)))
+
+
+async def _run_websocket(connection: Http1Connection, request: Request) -> None:
+    from appliance.net.websocket import run_websocket
+
+    await run_websocket(connection, request)
 
 
 class _Handshake(Connection):

@@ -8,7 +8,6 @@ from email.utils import formatdate
 
 from appliance.net.asgi import phrase
 from appliance.net.direct import Reply
-from appliance.net.http2_fields import ResponseEncoder
 
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"date", b"server"))
 _LONGEST_KNOWN = 256
@@ -99,6 +98,8 @@ class Heads:
 
     def http2_block(self, reply: Reply) -> tuple[bytes, bytes]:
         """The field block (HPACK) of a reply in two pieces, the second kept in ``reply.block``. Raises FieldError."""
+        from appliance.net.http2_fields import ResponseEncoder
+
         self._tick()
         start = self._http2_starts.get(reply.status)
         if start is None:

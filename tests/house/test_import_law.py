@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterable, Mapping
 
 import pytest
 
+from appliance.version import VERSION
 from tests.house.tree import ROOT, Module, parse, product_modules, resolve, within
 
 #: From the ground up. What is not named belongs to the longest package that is.
@@ -37,7 +39,14 @@ MAY_PARK = {"appliance.media.stream": ("trio",)}
 #: Imported inside functions alone, when they are first needed.
 LATE = ("appliance.net.egress.http",)
 #: Not on the way from the command to the first answer of the API.
-HEAVY = ("av", "numpy", "textual", "asyncio", "httpx", "starlette", "cryptography.x509")
+HEAVY = (
+    "av", "numpy", "textual", "asyncio", "httpx", "starlette", "cryptography", "prometheus_client", "cffi", "serial",
+)  # fmt: skip
+#: What `kiln run` does without until somebody wants it: HTTP/2, WebSocket, RTSP, what asks the installation.
+LATER_THAN_THE_START = (
+    *HEAVY, "h2", "hpack", "wsproto", "h11", "zoneinfo", "zipfile", "email.message", "urllib.request", "xml.sax",
+    "importlib.metadata", "importlib.resources", "appliance.protocols.rtsp.client", "appliance.api.box.bundle",
+)  # fmt: skip
 
 
 def floor_of(name: str) -> int:
@@ -186,6 +195,21 @@ def test_loading_the_engine_side_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_what_the_start_does_without_is_not_loaded_by_it() -> None:
+    program = (
+        "import appliance.cli.run, sys\n"
+        f"print(*[name for name in {LATER_THAN_THE_START!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_the_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
 
 
 def modules(**sources: str) -> dict[str, Module]:

@@ -9,7 +9,8 @@ from hpack import Decoder, Encoder, HPACKError, OversizedHeaderListError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.net.http2_fields import Field, RequestDecoder, RequestFields, ResponseEncoder
+from appliance.net.http2_fields import RequestDecoder, ResponseEncoder
+from appliance.net.request_fields import Field, RequestFields
 
 GOOD: list[Field] = [
     (b":method", b"GET"),

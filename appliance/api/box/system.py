@@ -6,7 +6,6 @@ import os
 import platform
 from collections.abc import Iterator
 from functools import cache
-from importlib import metadata
 from typing import Any
 
 import msgspec
@@ -21,6 +20,7 @@ from appliance.api.routes import Route
 from appliance.engine.engine import Engine
 from appliance.engine.watch import Machine, State
 from appliance.engine.watch.machine import Figures, resident_memory
+from appliance.engine.watch.transports import Transports
 from appliance.media.clock import NANOSECONDS
 from appliance.supervisor import Supervisor
 from appliance.version import VERSION
@@ -72,7 +72,7 @@ class System:
         )
 
     async def stream(self, request: Request, vhost: str, app: str, stream: str) -> Answer:
-        """What was dropped, mended and replaced on the way of one input stream."""
+        """What was dropped, mended and replaced on the way of one input stream; how SRT and MPEG-TS do."""
         find_input(self._engine, vhost, app, stream)
         application = self._engine.directory.find_application(vhost, app)
         assert application is not None
@@ -85,6 +85,8 @@ class System:
             "mended": timeline.mended.as_dict() if timeline else {},
             "outputs": [],
         }
+        transports = Transports(self._engine)
+        answer |= transports.describe(found.label)
         outputs = found.outputs
         if outputs is not None:
             if outputs.transcoder is not None:
@@ -99,6 +101,7 @@ class System:
                         "readers": [
                             {"name": each.name, "dropped": each.dropped, "lapses": each.lapses} for each in readers
                         ],
+                        "srtPlayers": transports.players(output.output.label) if output.output else [],
                     }
                 )
         return success(answer)
@@ -143,6 +146,8 @@ def _versions() -> dict[str, str]:
 
 
 def _version_of(name: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from appliance.errors import BadRequest
 
@@ -114,6 +113,8 @@ def _zone(written: dict[str, Any]) -> tzinfo | None:
     if not isinstance(name, str) or not _ZONE.fullmatch(name):
         raise BadRequest("calendar: [timezone] must be a name such as Europe/Berlin")
     try:
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):
         raise BadRequest(f"calendar: this box knows no time zone [{name[:64]}]") from None

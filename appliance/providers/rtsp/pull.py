@@ -6,8 +6,6 @@ from urllib.parse import urldefrag
 
 from appliance.errors import BadRequest, Unavailable
 from appliance.media.contracts import Context, Input, Progress, PullRequest
-from appliance.protocols.rtsp.client import RtspClient
-from appliance.providers.rtsp.session import Session, UdpNotWanted
 
 SCHEMES = frozenset({"rtsp", "rtspc"})
 
@@ -25,6 +23,8 @@ class RtspPullSource:
 
     async def pull(self, request: PullRequest, target: Input, progress: Progress) -> None:
         """See ``contracts.PullSource``."""
+        from appliance.providers.rtsp.session import UdpNotWanted
+
         url, fragment = urldefrag(request.url)
         if fragment not in ("", "transport=tcp", "transport=udp"):
             raise BadRequest("Could not parse url: after # may stand transport=tcp or transport=udp")
@@ -41,6 +41,9 @@ class RtspPullSource:
     async def _session(
         self, url: str, request: PullRequest, target: Input, progress: Progress, *, udp: bool
     ) -> None:
+        from appliance.protocols.rtsp.client import RtspClient
+        from appliance.providers.rtsp.session import Session
+
         client = RtspClient(url)
         stream = await self._context.egress.open_tcp(client.host, client.port, request.timeout_ms / 1000)
         async with stream:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from appliance.publishers.media_files import MediaFiles
 
@@ -19,7 +19,8 @@ class InfoFile:
     def __init__(self, files: MediaFiles, path: Path | None, stream: str, user_data: str) -> None:
         self._files = files
         self._path = path
-        head = f"{_HEAD}  <UserData>{escape(user_data)}</UserData>\n  <Stream>{escape(stream)}</Stream>\n"
+        user_data, stream = escape(user_data, quote=False), escape(stream, quote=False)
+        head = f"{_HEAD}  <UserData>{user_data}</UserData>\n  <Stream>{stream}</Stream>\n"
         self._status_at = len(head.encode())
         self._head = head
         self._end = 0
@@ -42,7 +43,7 @@ class InfoFile:
         for path in paths:
             text += (
                 f"    <Item>\n      <Seq>{self._items}</Seq>\n      <Time>{now}</Time>\n"
-                f"      <File>{escape(str(path))}</File>\n    </Item>\n"
+                f"      <File>{escape(str(path), quote=False)}</File>\n    </Item>\n"
             )
             self._items += 1
         data = text.encode()

@@ -55,11 +55,12 @@ class Delivery:
         self.hls = HlsPublisher(context)
         self.thumbnail = ThumbnailPublisher(context)
         self.srt = SrtPublisher()
+        self.dumps = DumpRunner(context, self.llhls, changed)
         #: With its counters, and the statistics of each player; None when SRT is off.
         self.srt_server: SrtPlayServer | None = None
         self._context = context
         self.runners: dict[str, TaskRunner[Any]] = {
-            "dump": DumpRunner(context, self.llhls, changed), "push": PushRunner(context, changed),
+            "dump": self.dumps, "push": PushRunner(context, changed),
             "record": RecordRunner(context, disk, changed),
         }  # fmt: skip
 

@@ -58,6 +58,22 @@ class MediaFiles:
 
         return await self._do(path, read)
 
+    async def exists(self, path: Path) -> bool:
+        def exists() -> bool:
+            try:
+                folder = open_folder(self.root, path.parent)
+            except NotFound:
+                return False
+            try:
+                os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            finally:
+                os.close(folder)
+            return True
+
+        return await self._do(path, exists)
+
     async def remove(self, *paths: Path) -> None:
         """What is not there is removed already."""
 

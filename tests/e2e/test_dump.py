@@ -67,6 +67,11 @@ def test_a_dump_by_the_api_plays_and_is_told_of(box: KilnProcess) -> None:
     assert box.call("POST", f"{STREAM}:stopHlsDump", {"outputStreamName": "cam", "id": "d1"})[0] == 200
     until(lambda: etree.fromstring(info.read_bytes()).findtext("Status") == "Completed")
     assert etree.fromstring(info.read_bytes()).findtext("Stream") == "/default/app/cam"
+    for changes, reason in ({}, "Duplicate ID"), ({"id": "d2"}, "Duplicate info file"):
+        status, answer = box.call("POST", f"{STREAM}:startHlsDump", body | changes)
+        assert (status, answer["message"]) == (409, f"[HTTP] Could not start dump: [default/app/cam] ({reason}) (409)")
+    _, listed = box.call("POST", f"{STREAM}:hlsDumps", {"outputStreamName": "cam"})
+    assert "d2" not in [one["id"] for one in listed["response"]]
     status, listed = box.call("POST", f"{STREAM}:hlsDumps", {"outputStreamName": "cam", "id": "d1"})
     assert status == 200
     assert [(each["id"], each["enabled"]) for each in listed["response"]] == [("d1", False)]

@@ -58,6 +58,10 @@ class Dumps:
         self._check_output(vhost, app, task.stream)
         text = f"Could not start dump: [{vhost}/{app}/{task.stream}]"
         try:
+            if self._board.find(DUMP, vhost, app, task.id, task.stream) is not None:
+                raise NameTaken("Duplicate ID")
+            if self._engine.delivery is not None:
+                await self._engine.delivery.dumps.check_disk(task)
             await self._board.start(DUMP, task)
         except NotBuilt:
             raise

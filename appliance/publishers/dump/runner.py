@@ -48,6 +48,11 @@ class DumpRunner:
             if live is not None and name.removesuffix(".m3u8") not in live.playlists:
                 raise NotFound(f"Could not dump master playlist: there is no {name}")
 
+    async def check_disk(self, task: Dump) -> None:
+        """Raises NameTaken when the info file is there already, Unavailable when the disk can't say."""
+        if task.info_file and await self._files.exists(self._files.resolve(task.info_file)):
+            raise NameTaken("Duplicate info file")
+
     async def run(self, task: Dump, output: OutputStream, stop: trio.Event, progress: Progress) -> None:
         """See ``TaskRunner``. Raises BadRequest when the info file is there already."""
         live = await self._until_playable(output, stop, progress)

@@ -11,7 +11,7 @@ import pytest
 import trio
 from lxml import etree
 
-from appliance.errors import BadRequest, NotFound
+from appliance.errors import BadRequest, NameTaken, NotFound
 from appliance.media.contracts import OutputStream
 from appliance.media.packet import Packet
 from appliance.media.stream import Stream
@@ -139,6 +139,9 @@ async def test_an_info_file_that_is_there_is_an_error(tmp_path: Path) -> None:
         stream = box.start([VIDEO, AUDIO])
         await until(lambda: box.publisher.live("default", "app", "cam"))
         publish(stream, media(4))
+        with pytest.raises(NameTaken, match="Duplicate info file"):
+            await runner.check_disk(dump_task())
+        await runner.check_disk(dump_task(info_file="/tmp/other/dump.info"))
         with pytest.raises(BadRequest, match="Duplicate info file"):
             await runner.run(dump_task(), output_of(box, stream), trio.Event(), lambda: None)
     assert (tmp_path / "tmp/d/dump.info").read_text() == "mine"

@@ -74,7 +74,7 @@ class Editor:
         for item in items:
             await trio.lowlevel.checkpoint()
             try:
-                entry = _vhost_entry(item)
+                entry = vhost_entry(item)
                 name = entry.settings.name
                 if name in engine.directory.vhosts or name in entries:
                     raise NameTaken(f"The virtual host already exists: [{name}]")
@@ -95,33 +95,34 @@ class Editor:
         async def apply() -> None:
             for each in outcomes:
                 await trio.lowlevel.checkpoint()
-                results.append(each if isinstance(each, KilnError) else self._bring_up(each))
+                results.append(each if isinstance(each, KilnError) else self.bring_up(each))
 
         async def undo() -> None:
             for name in entries:
                 if name in engine.directory.vhosts:
-                    await self._take_down(name)
+                    await self.take_down(name)
 
         return Change(results, store, apply, undo)
 
     async def _deleting_vhost(self, name: str) -> Change[None]:
         found = self.vhost(name, to_write=True)
-        entry = _entry_of(found)
+        entry = entry_of(found)
 
         def store(transaction: Transaction) -> None:
             transaction.delete(VHOST, name)
             _forget_below(transaction, name)
 
         async def apply() -> None:
-            await self._take_down(name)
+            await self.take_down(name)
 
         async def undo() -> None:
             if name not in self._engine.directory.vhosts:
-                self._bring_up(entry)
+                self.bring_up(entry)
 
         return Change(None, store, apply, undo)
 
-    def _bring_up(self, entry: VhostEntry) -> VirtualHost:
+    def bring_up(self, entry: VhostEntry) -> VirtualHost:
+        """There is this virtual host from now on, and what it captures begins."""
         engine = self._engine
         made = engine.directory.add(entry)
         for key in [f"stored:{VHOST}:{made.name}", *_stored_alarms(engine, made.name)]:
@@ -137,7 +138,8 @@ class Editor:
         log.info("virtual host made vhost=%s applications=%d", made.name, len(made.applications))
         return made
 
-    async def _take_down(self, name: str) -> None:
+    async def take_down(self, name: str) -> None:
+        """The virtual host ends, with all that is in it and waits for it."""
         engine = self._engine
         gone = engine.directory.vhosts[name]
         if engine.ingest is not None:
@@ -148,12 +150,12 @@ class Editor:
             await self._forget_work(name, app)
         if engine.certificates is not None:
             engine.certificates.remove(gone.settings.host)
-            self._show_certificates_of_others(gone.settings.host)
+            self.show_certificates_of_others(gone.settings.host)
         engine.alarms.pop(f"certificate:vhost:{name}", None)
         self._forget_alarms(f"settings:VirtualHost {name}/")
         log.info("virtual host deleted vhost=%s", name)
 
-    def _show_certificates_of_others(self, gone: models.Host) -> None:
+    def show_certificates_of_others(self, gone: models.Host) -> None:
         """Two virtual hosts may have had the same host name: the one that is left shows its own again."""
         certificates = self._engine.certificates
         assert certificates is not None
@@ -202,12 +204,12 @@ class Editor:
         async def apply() -> None:
             for each in outcomes:
                 await trio.lowlevel.checkpoint()
-                results.append(each if isinstance(each, KilnError) else self._start(found, each))
+                results.append(each if isinstance(each, KilnError) else self.start_application(found, each))
 
         async def undo() -> None:
             for name in entries:
                 if name in found.applications:
-                    await self._end(found, name)
+                    await self.end_application(found, name)
 
         return Change(results, store, apply, undo)
 
@@ -221,11 +223,11 @@ class Editor:
             _forget_work(transaction, f"{vhost}/{app}/")
 
         async def apply() -> None:
-            await self._end(host, app)
+            await self.end_application(host, app)
 
         async def undo() -> None:
             if app not in host.applications:
-                self._start(host, entry)
+                self.start_application(host, entry)
 
         return Change(None, store, apply, undo)
 
@@ -240,23 +242,25 @@ class Editor:
 
         def turning(to: ApplicationEntry) -> Callable[[], Awaitable[None]]:
             async def turn() -> None:
-                await self._turn(found, to)
+                await self.turn_application(found, to)
 
             return turn
 
         return Change(found, store, turning(after), turning(before))
 
-    def _start(self, vhost: VirtualHost, entry: ApplicationEntry) -> Application:
+    def start_application(self, vhost: VirtualHost, entry: ApplicationEntry) -> Application:
+        """There is this application from now on, and what it captures begins."""
         vhost.add(entry)
         made = vhost.applications[entry.settings.name]
         self._engine.alarms.pop(f"stored:{APPLICATION}:{made.label}", None)
-        self._note_application(vhost, made.settings)
+        self.note_application(vhost, made.settings)
         if self._engine.ingest is not None:
             self._engine.ingest.begin(vhost.name, None, made.settings)
         log.info("application made app=%s", made.label)
         return made
 
-    async def _end(self, vhost: VirtualHost, name: str) -> None:
+    async def end_application(self, vhost: VirtualHost, name: str) -> None:
+        """The application ends, with all that is in it and waits for it."""
         if self._engine.ingest is not None:
             await self._engine.ingest.end(vhost.name, vhost.applications[name].settings, None)
         vhost.remove(name, "its application was deleted")
@@ -264,7 +268,7 @@ class Editor:
         self._forget_alarms(f"settings:VirtualHost {vhost.name}/Application {name}/")
         log.info("application deleted app=%s/%s", vhost.name, name)
 
-    async def _turn(self, application: Application, to: ApplicationEntry) -> None:
+    async def turn_application(self, application: Application, to: ApplicationEntry) -> None:
         """From now on ``application`` is as ``to`` says; what is as it was goes on."""
         ingest = self._engine.ingest
         before = application.settings
@@ -272,7 +276,7 @@ class Editor:
             await ingest.end(application.vhost, before, to.settings)
         application.change(to.settings, to.raw)
         self._forget_alarms(f"settings:VirtualHost {application.vhost}/Application {application.name}/")
-        self._note_application(self.vhost(application.vhost), to.settings)
+        self.note_application(self.vhost(application.vhost), to.settings)
         if ingest is not None:
             ingest.begin(application.vhost, before, to.settings)
         log.info("application changed app=%s", application.label)
@@ -304,7 +308,7 @@ class Editor:
             applications.append(vhost.template.settings)
         self._note(vhost.settings, *applications)
 
-    def _note_application(self, vhost: VirtualHost, settings: models.Application) -> None:
+    def note_application(self, vhost: VirtualHost, settings: models.Application) -> None:
         self._note(vhost.settings, settings)
 
     def _note(self, vhost: models.VirtualHost, *applications: models.Application) -> None:
@@ -345,8 +349,8 @@ def _forget_work(transaction: Transaction, prefix: str) -> None:
                 transaction.delete(kind, key)
 
 
-def _vhost_entry(item: Any) -> VhostEntry:
-    """Raises ConfigError."""
+def vhost_entry(item: Any) -> VhostEntry:
+    """A virtual host as the API takes it. Raises ConfigError."""
     loaded = load_json(models.VirtualHost, item)
     below = loaded.raw.get("applications", [])
     applications = [
@@ -362,8 +366,10 @@ def _application_entry(item: Any) -> ApplicationEntry:
     return ApplicationEntry(loaded.model, loaded.raw)
 
 
-def _entry_of(vhost: VirtualHost) -> VhostEntry:
-    applications = [ApplicationEntry(each.settings, each.raw) for each in vhost.applications.values()]
+def entry_of(vhost: VirtualHost) -> VhostEntry:
+    """What ``vhost`` is by configuration: without the applications that were made of its template."""
+    made = [each for each in vhost.applications.values() if not each.dynamic]
+    applications = [ApplicationEntry(each.settings, each.raw) for each in made]
     if vhost.template is not None:
         applications.append(vhost.template)
-    return VhostEntry(vhost.settings, vhost.raw, applications)
+    return VhostEntry(vhost.settings, vhost.raw, applications, vhost.read_only)

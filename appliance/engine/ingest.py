@@ -23,6 +23,8 @@ from appliance.providers.srt import SrtPort, SrtProvider
 from appliance.settings import models
 from appliance.supervisor import ChildSpec, Supervisor
 
+#: Those that listen, by the name of their child.
+PORTS = ("rtmp", "srt", "mpegts")
 #: Providers stop first of all that media flows through.
 ORDER = 50
 
@@ -45,10 +47,14 @@ class Ingest:
         self.pull_sources: list[PullSource] = [RtspPullSource(context), RtmpPullSource(context)]
 
     def add_all(self) -> None:
-        self._add_rtmp()
-        self._add_srt()
-        self._add_mpegts()
+        for name in PORTS:
+            self.open(name, self._settings)
         self._add_capture()
+
+    def open(self, name: str, settings: models.Server) -> None:
+        """Add one of those that listen (``PORTS``) as ``settings`` says."""
+        self._settings = settings
+        {"rtmp": self._add_rtmp, "srt": self._add_srt, "mpegts": self._add_mpegts}[name]()
 
     def _add_rtmp(self) -> None:
         bind = self._settings.bind.providers.rtmp

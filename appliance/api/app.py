@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
+from appliance.api.box.config import Config
 from appliance.api.box.recordings import Recordings
 from appliance.api.box.storage import Storage
 from appliance.api.box.tokens import Tokens
@@ -38,6 +39,7 @@ def make_fronts(engine: Engine) -> Fronts:
         LiveStreams(engine),
         Watching(engine),
         Tokens(engine.named_tokens, engine.clock),
+        Config(engine.config_import),
         *_of_recordings(engine),
     )
     api = management_api(engine, token, [route for group in groups for route in group.routes()])

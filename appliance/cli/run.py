@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -18,15 +19,17 @@ from appliance.cli.banner import banner
 from appliance.cli.state_folder import default_state
 from appliance.engine.configuration import Configuration
 from appliance.engine.engine import Engine
+from appliance.engine.pending import recover
+from appliance.engine.server_file import NAME as SERVER_FILE
+from appliance.engine.server_file import ServerFile, read
 from appliance.errors import KilnError
 from appliance.logs import set_up_logging
-from appliance.settings import models
-from appliance.settings.schema import Raw
 from appliance.settings.store import Store
-from appliance.settings.xml import DEFAULT_XML, load_xml
+from appliance.settings.xml import DEFAULT_XML, LARGEST_FILE, LoadedServer, load_xml
 
 log = logging.getLogger("kiln.run")
 
+STORE = "kiln.sqlite"
 #: How long the ordered stop may take before the process ends by itself (seconds).
 STOP_WITHIN = 5.0
 #: Short, so that a thread that holds the interpreter gives it back to the loop soon (seconds).
@@ -39,21 +42,19 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     """Be on the air until SIGTERM or SIGINT. Raises KilnError when it can't start."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     set_up_logging(log_level, sys.stderr)
-    loaded = load_xml(config or DEFAULT_XML)
-    for warning in loaded.warnings:
-        log.warning("%s", warning)
-    settings = loaded.model
     folder = state or default_state()
+    loaded = None
+    if not (folder / STORE).exists():
+        loaded = _load(config, folder)
+        loaded[0].check()  # what is wrong with it is told before anything is made
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         reason = "it is not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise KilnError(f"the state folder {folder} can't be made: {reason}") from error
-    # What is there now stays: to look through it again and again would hold up the loop.
-    gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD)
     gc.enable()
-    clean = trio.run(_serve, settings, loaded.raw, folder, None if config else DEFAULT_XML.parent)
+    clean = trio.run(_serve, config, folder, loaded)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.
         logging.shutdown()
@@ -61,16 +62,44 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
     return 0
 
 
-async def _serve(settings: models.Server, raw: Raw, state: Path, seed_from: Path | None) -> bool:
-    """Whether everything could be stopped. ``seed_from``: as in ``Configuration.load``."""
-    store = await Store.open(state / "kiln.sqlite")
+def _load(config: Path | None, state: Path) -> tuple[LoadedServer, bytes]:
+    """What the box runs with, and its text: the file of the user, else its own in the state folder, else the default.
+
+    Its own was checked when it was written: one that is refused now (by another version) is put aside, not obeyed.
+    """
+    own = state / SERVER_FILE
+    if config is None and own.is_file():
+        data = read(own) or b""
+        loaded = load_xml(own, data=data)
+        if not loaded.faults:
+            return loaded, data
+        for fault in loaded.faults:
+            log.error("the settings of the box are refused: %s", fault)
+        with suppress(OSError):
+            own.replace(own.with_name(f"{SERVER_FILE}.refused"))
+    path = config or DEFAULT_XML
+    found = read(path) if path.is_file() else None
+    return load_xml(path, data=found if found and len(found) <= LARGEST_FILE else None), found or b""
+
+
+async def _serve(config: Path | None, state: Path, first: tuple[LoadedServer, bytes] | None) -> bool:
+    """Whether everything could be stopped."""
+    store = await Store.open(state / STORE)
     try:
-        for warning in store.warnings:
+        for warning in [*store.warnings, *await recover(store)]:
             log.warning("%s", warning)
+        loaded, data = first or _load(config, state)
+        for doubt in loaded.warnings:
+            log.warning("%s", doubt)
+        settings, raw = loaded.model, loaded.raw
+        seed_from = None if config else DEFAULT_XML.parent
+        file = ServerFile(config or state / SERVER_FILE, data, raw, declared=config is not None)
+        # What is there now stays: to look through it again and again would hold up the loop.
+        gc.freeze()
         api = settings.managers.api
         token = await AccessToken.load(state, os.environ, api.access_token if api else "", store=store)
         configuration = await Configuration.load(store, settings, raw, seed_from=seed_from)
-        engine = Engine(settings, raw, state=state, store=store, token=token, configuration=configuration)
+        engine = Engine(settings, raw, state=state, store=store, token=token, configuration=configuration, file=file)
 
         async def ready() -> None:
             sys.stdout.write(banner(engine))

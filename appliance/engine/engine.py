@@ -24,6 +24,7 @@ from appliance.engine.directory import Directory
 from appliance.engine.dynamic_applications import DynamicApplications
 from appliance.engine.editor import Editor
 from appliance.engine.http_places import HttpPlace, http_places
+from appliance.engine.import_config import ConfigImport
 from appliance.engine.ingest import PORTS, Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.origins import Origins
@@ -31,6 +32,8 @@ from appliance.engine.ports import Bound, Ports
 from appliance.engine.pulls import Pulls
 from appliance.engine.reconfigure import Reconfiguration
 from appliance.engine.recordings import DISK_ORDER, Recordings
+from appliance.engine.server_file import NAME as SERVER_FILE
+from appliance.engine.server_file import ServerFile
 from appliance.engine.services import Services
 from appliance.engine.statistics import Statistics
 from appliance.engine.tasks.board import KEEPER_ORDER, TaskBoard
@@ -47,6 +50,7 @@ from appliance.notify import LoopLag, Notifier, Watchdog
 from appliance.settings import models
 from appliance.settings.schema import Raw
 from appliance.settings.store import Store
+from appliance.settings.xml_edit import rendered
 from appliance.supervisor import Alarm, ChildSpec, Restart, Supervisor
 from appliance.transcoder.pool import WorkerPool
 
@@ -58,11 +62,12 @@ LAG_SAMPLES_EVERY = 0.5
 
 class Engine:
     """``settings`` is the whole Server.xml, ``raw`` the same as written; ``state`` the folder with store, token, keys
-    and recordings. ``configuration`` says which virtual hosts there are (None: those of Server.xml alone)."""
+    and recordings. ``configuration`` says which virtual hosts there are (None: those of Server.xml alone),
+    ``file`` where changes of Server.xml are written (None: into the state folder)."""
 
     def __init__(
         self, settings: models.Server, raw: Raw, *, state: Path, store: Store, token: AccessToken,
-        clock: Clock | None = None, configuration: Configuration | None = None,
+        clock: Clock | None = None, configuration: Configuration | None = None, file: ServerFile | None = None,
     ) -> None:  # fmt: skip
         self.settings = settings
         self.state = state
@@ -107,6 +112,8 @@ class Engine:
         for vhost in self.directory.vhosts.values():
             self.editor.note_without_effect(vhost)
         self.reconfiguration = Reconfiguration(self)
+        file = file or ServerFile(state / SERVER_FILE, rendered(raw), raw, declared=True)
+        self.config_import = ConfigImport(self, file)
         self._fronts: Fronts | None = None
         self._laters = 0
         self._stop = trio.Event()

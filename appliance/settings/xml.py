@@ -78,10 +78,15 @@ class LoadedServer(msgspec.Struct, frozen=True):
     @property
     def model(self) -> models.Server:
         """The typed settings. Raises ConfigError with every fault when there is one."""
+        self.check()
+        assert self.built is not None
+        return self.built
+
+    def check(self) -> None:
+        """Raises ConfigError with every fault when there is one."""
         if self.faults or self.built is None:
             lines = [str(fault) for fault in self.faults]
             raise ConfigError("\n".join(lines), hint="`kiln check FILE` lists every fault of a file.")
-        return self.built
 
 
 class FaultList:

@@ -7,7 +7,7 @@ from typing import Any
 from appliance.access.roles import Role
 
 HIDDEN = "***"
-_SECRET = frozenset({"secretKey", "auth", "publishKey", "streamKey", "accessToken"})
+_SECRET = frozenset({"secretKey", "auth", "publishKey", "streamKey", "accessToken", "credential", "userKey"})
 
 
 def shown_to(role: Role, settings: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from appliance.engine.watch.machine import Disk, Machine
 from appliance.engine.watch.state import CountsViewers, TaskOnBoard, dropped
+from appliance.engine.watch.transports import Transports
 from appliance.media.clock import NANOSECONDS
 from appliance.media.measure import Measured
 from appliance.media.tasks import Push, Record
@@ -54,6 +55,21 @@ FAMILIES: tuple[tuple[str, Kind, str, Labels], ...] = (
     ("kiln_stream_age_seconds", "gauge", "Since the input stream came.", _STREAM),
     ("kiln_stream_silence_seconds", "gauge", "Since the last packet of an input that sends packets.", _STREAM),
     ("kiln_stream_mended", "counter", "Repairs of the time line of an input.", (*_STREAM, "fault")),
+    ("kiln_srt_rtt_seconds", "gauge", "Round trip to an SRT publisher.", _STREAM),
+    ("kiln_srt_latency_seconds", "gauge", "Latency that both ends of an SRT input agreed on.", _STREAM),
+    ("kiln_srt_bandwidth_bps", "gauge", "What the path of an SRT input is thought to carry.", _STREAM),
+    ("kiln_srt_received_packets", "counter", "Packets of an SRT input.", _STREAM),
+    ("kiln_srt_lost_packets", "counter", "Packets of an SRT input that were missing at first.", _STREAM),
+    ("kiln_srt_retransmitted_packets", "counter", "Packets of an SRT input that were sent again.", _STREAM),
+    ("kiln_srt_belated_packets", "counter", "Packets of an SRT input that came when they were given up.", _STREAM),
+    ("kiln_srt_dropped_packets", "counter", "Packets of an SRT input that never came in time.", _STREAM),
+    ("kiln_srt_undecrypted_packets", "counter", "Packets of an SRT input that could not be decrypted.", _STREAM),
+    ("kiln_srt_refused", "counter", "SRT callers that were refused.", ("side", "code")),
+    ("kiln_srt_play_rtt_seconds", "gauge", "Longest round trip to a present SRT player.", _OUTPUT),
+    ("kiln_srt_play_retransmitted_packets", "gauge", "Packets sent again to the present SRT players.", _OUTPUT),
+    ("kiln_srt_play_dropped_packets", "gauge", "Packets that the present SRT players did not get.", _OUTPUT),
+    ("kiln_mpegts_damage", "counter", "Faults of an input's transport stream (garbage: bytes).", (*_STREAM, "fault")),
+    ("kiln_mpegts_turned_away", "counter", "Batches at MPEG-TS ports that came to nothing.", ("reason",)),
     ("kiln_output_up", "gauge", "1 for each output stream, 0 while it waits for its tracks.", _OUTPUT),
     ("kiln_track_bytes", "counter", "Payload of a track.", _TRACK),
     ("kiln_track_frames", "counter", "Frames of a track.", _TRACK),
@@ -119,10 +135,15 @@ class Measures:
         """Add the samples of now to ``families``, step by step."""
         found = {family.name: family for family in families}
         self._box(found, disks)
+        transports = Transports(self._engine)
+        for side, code, count in transports.refused():
+            found["kiln_srt_refused"].add(count, side, code)
+        for reason, count in transports.turned_away():
+            found["kiln_mpegts_turned_away"].add(count, reason)
         for vhost in list(self._engine.directory.vhosts.values()):
             for application in list(vhost.applications.values()):
                 for stream in list(application.inputs.values()):
-                    self._stream(found, stream)
+                    self._stream(found, stream, transports)
                     yield
         self._of_tasks(found)
 
@@ -173,7 +194,7 @@ class Measures:
             found["kiln_host_network_bytes"].add(link.sent, name, "out")
             found["kiln_host_network_errors"].add(link.errors, name)
 
-    def _stream(self, found: dict[str, Family], stream: InputStream) -> None:
+    def _stream(self, found: dict[str, Family], stream: InputStream, transports: Transports) -> None:
         place = (stream.vhost, stream.app, stream.name)
         if not stream.prepared:
             return
@@ -186,12 +207,16 @@ class Measures:
         if stream.timeline is not None:
             for fault, count in stream.timeline.mended.as_dict().items():
                 found["kiln_stream_mended"].add(count, *place, fault)
+        for name, value in transports.measured(stream.label):
+            found[f"kiln_{name}"].add(value, *place)
+        for fault, count in transports.damage(stream.label):
+            found["kiln_mpegts_damage"].add(count, *place, fault)
         for track in stream.tracks:
             _track(found, track, stream.measured.get(track.id), *place, "input", "")
         if stream.outputs is None:
             return
         for view in list(stream.outputs.by_name.values()):
-            self._output(found, view, place)
+            self._output(found, view, place, transports)
         if stream.outputs.transcoder is not None:
             stats = stream.outputs.transcoder.stats
             for name, value in (
@@ -202,13 +227,17 @@ class Measures:
             ):  # fmt: skip
                 found[f"kiln_worker_{name}"].add(value, *place)
 
-    def _output(self, found: dict[str, Family], view: LiveOutput, place: tuple[str, str, str]) -> None:
+    def _output(
+        self, found: dict[str, Family], view: LiveOutput, place: tuple[str, str, str], transports: Transports
+    ) -> None:
         output = view.output
         found["kiln_output_up"].add(0 if output is None else 1, *place, view.name)
         if output is None:
             return
         for track in list(output.stream.tracks.values()):
             _track(found, track, view.measured.get(track.id), *place, "output", view.name)
+        for name, value in transports.played(output.label):
+            found[f"kiln_{name}"].add(value, *place, view.name)
         if dropped(output):
             lost: Counter[str] = Counter()
             for reader in output.stream.readers:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from appliance.engine.watch.machine import Disk, Figures, Machine
+from appliance.engine.watch.transports import Transports
 from appliance.logs import redact
 from appliance.media.clock import NANOSECONDS
 from appliance.media.contracts import OutputStream
@@ -75,9 +76,10 @@ class State:
         """``(section, key, item)`` of everything. Others may run between any two."""
         engine = self._engine
         yield "system", "box", self.system()
+        transports = Transports(engine)
         for vhost in list(engine.directory.vhosts.values()):
             for application in list(vhost.applications.values()):
-                yield from self._of_application(application)
+                yield from self._of_application(application, transports)
         for entry in list(self._tasks()):
             yield "tasks", f"{entry.kind.name}:{entry.task.label}", task_item(entry.kind.name, entry.task)
         for alarm in engine.alarms.open:
@@ -87,12 +89,12 @@ class State:
             }  # fmt: skip
             yield "alarms", alarm.id, item
 
-    def _of_application(self, application: Application) -> Iterator[tuple[str, str, Item]]:
+    def _of_application(self, application: Application, transports: Transports) -> Iterator[tuple[str, str, Item]]:
         capture = application.settings.providers.capture
         for configured in capture.streams if capture else ():
             yield "inputs", f"{application.label}/{configured.name}", self._captured(application, configured)
         for stream in list(application.inputs.values()):
-            yield "streams", stream.label, self.stream(stream)
+            yield "streams", stream.label, self.stream(stream, transports)
             transcoder = stream.outputs.transcoder if stream.outputs else None
             if transcoder is not None:
                 yield "workers", stream.label, self.worker(transcoder)
@@ -140,7 +142,7 @@ class State:
             },
         }
 
-    def stream(self, stream: InputStream) -> Item:
+    def stream(self, stream: InputStream, transports: Transports) -> Item:
         """An input stream with the output streams made of it."""
         outputs = list(stream.outputs.by_name.values()) if stream.outputs else []
         timeline = stream.timeline
@@ -158,6 +160,7 @@ class State:
                 if timeline
                 else 0,
                 "dropped": sum(reader.dropped for reader in stream.stream.readers) if stream.prepared else 0,
+                **transports.figures(stream.label),
             },
         }
 

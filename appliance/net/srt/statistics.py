@@ -11,8 +11,9 @@ class SrtStatistics(msgspec.Struct, frozen=True):
     """Counts since the connection was made; rates and times of now.
 
     ``lost`` packets were missing at first (sender's view of what it sends, receiver's of what it gets), ``dropped``
-    never came in time. ``rate`` is what flows and ``bandwidth`` what the path is thought to carry, bit/s; ``rtt`` and
-    ``latency`` in ms; ``buffered`` in ms of media; ``send_waiting`` packets are not acknowledged yet.
+    never came in time, ``belated`` ones after they were given up. ``rate`` is what flows and ``bandwidth`` what the
+    path is thought to carry, bit/s; ``rtt`` and ``latency`` in ms; ``buffered`` in ms of media; ``send_waiting``
+    packets are not acknowledged yet.
     """
 
     rtt: float = 0.0
@@ -30,6 +31,8 @@ class SrtStatistics(msgspec.Struct, frozen=True):
     receive_dropped: int = 0
     send_dropped: int = 0
     undecrypted: int = 0
+    receive_retransmitted: int = 0
+    receive_belated: int = 0
     receive_buffered: int = 0
     send_buffered: int = 0
     send_waiting: int = 0
@@ -44,6 +47,8 @@ def from_trace(trace: Any) -> SrtStatistics:
         packets_sent=trace.pktSentTotal, bytes_received=trace.byteRecvTotal, bytes_sent=trace.byteSentTotal,
         receive_lost=trace.pktRcvLossTotal, send_lost=trace.pktSndLossTotal, retransmitted=trace.pktRetransTotal,
         receive_dropped=trace.pktRcvDropTotal, send_dropped=trace.pktSndDropTotal,
-        undecrypted=trace.pktRcvUndecryptTotal, receive_buffered=trace.msRcvBuf, send_buffered=trace.msSndBuf,
-        send_waiting=trace.pktSndBuf,
+        undecrypted=trace.pktRcvUndecryptTotal,
+        # Of the time since the figures were cleared, which nobody does.
+        receive_retransmitted=trace.pktRcvRetrans, receive_belated=trace.pktRcvBelated,
+        receive_buffered=trace.msRcvBuf, send_buffered=trace.msSndBuf, send_waiting=trace.pktSndBuf,
     )  # fmt: skip

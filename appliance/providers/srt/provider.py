@@ -16,6 +16,7 @@ from appliance.errors import Forbidden, KilnError, Unavailable
 from appliance.media.contracts import Context
 from appliance.net.quiet_log import QuietLog
 from appliance.net.srt import Caller, SrtListener, SrtSocket, SrtStatistics, version
+from appliance.protocols.mpegts.demuxer import Damage
 from appliance.protocols.srt_streamid import without_secrets
 from appliance.providers.srt.admission import Wish, find, reject_code, source_of
 from appliance.providers.srt.connection import Connection
@@ -76,6 +77,11 @@ class SrtProvider:
     def statistics(self) -> dict[str, SrtStatistics]:
         """Of every publisher, by ``vhost/app/stream``."""
         return {connection.label: connection.statistics for connection in self.connections}
+
+    @property
+    def damage(self) -> dict[str, Damage]:
+        """What was wrong with the transport packets of every publisher, by ``vhost/app/stream``."""
+        return {connection.label: connection.feed.damage for connection in self.connections}
 
     @property
     def ports(self) -> list[int]:

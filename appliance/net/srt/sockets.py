@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket as system
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -209,13 +210,20 @@ class SrtSocket(SrtHandle):
             self._statistics = from_trace(trace)
         return self._statistics
 
-    async def drain(self, seconds: float) -> None:
+    async def drain(self, seconds: float, filler: bytes = b"") -> None:
         """Give the far end up to ``seconds`` to take and play what was sent: what it has not played when we close, many
-        a receiver forgets."""
-        with trio.move_on_after(seconds):
+        a receiver forgets.
+
+        ``filler`` (a message that means nothing to it) follows until all is there: a receiver asks again only for what
+        is missing before something that came, so that of the last messages a lost one would never come.
+        """
+        behind = 0
+        with trio.move_on_after(seconds), suppress(SrtError):
             # libsrt tells nobody of acknowledgements.
-            while self.alive and self.statistics().send_waiting:  # noqa: ASYNC110
+            while self.alive and self.statistics().send_waiting > behind:
                 await trio.sleep(_TAIL_STEP)
+                if filler and self.alive:
+                    behind += self.send_nowait(filler) == len(filler)
             if self.alive:
                 await trio.sleep(self._statistics.latency / 1000)
 

@@ -26,6 +26,10 @@ _MOST_VIDEO: Final = 8 * 1024 * 1024
 _MOST_AUDIO: Final = 256 * 1024
 #: A PES packet of a picture that says this size or more may go on in the next.
 _FULL_PES: Final = 0xFF00
+#: Payload of a transport packet without stuffing, which the last packet of a PES packet has: alone, and beside a clock.
+_UNFINISHED: Final = (184, 176)
+#: The same beside flags.
+_FLAGS_ONLY: Final = 182
 _MOST_STREAMS: Final = 32
 
 
@@ -154,9 +158,7 @@ class Demuxer:
         """The source has ended: what waits for the beginning of the next PES packet is given."""
         frames = self._frames = []
         for stream in self._streams.values():
-            if stream.parts:
-                self._finish(stream)
-            self._release(stream)
+            self._end(stream)
         return frames
 
     def _find_sync(self, buffer: bytes, at: int) -> int:
@@ -268,6 +270,18 @@ class Demuxer:
         if stream.audio is not None:
             stream.audio.cut()
 
+    def _end(self, stream: _Stream) -> None:
+        """Its last frame waits for a packet that never comes: it is given unless its end is missing."""
+        parts = stream.parts
+        if parts:
+            last = len(parts[-1])
+            # Only the last packet of a PES packet is stuffed: one that is not has a successor that never came.
+            if stream.need == stream.most and (last in _UNFINISHED or (len(parts) == 1 and last == _FLAGS_ONLY)):
+                self._drop(stream)
+            else:
+                self._finish(stream)
+        self._release(stream)
+
     def _finish(self, stream: _Stream) -> None:
         data = b"".join(stream.parts)
         stream.parts, stream.size, stream.need = [], 0, stream.most
@@ -370,10 +384,7 @@ class Demuxer:
         before, self._streams = self._streams, {}
         for stream in before.values():
             if stream.row not in rows:
-                # Its last frame waits for a packet that never comes.
-                if stream.parts:
-                    self._finish(stream)
-                self._release(stream)
+                self._end(stream)
         for track in [each.track for each in before.values()]:
             if track is not None:
                 self._generations[track.id] = track.generation + 1

@@ -6,6 +6,8 @@ PACKET = 188
 SYNC = 0x47
 PAT_PID = 0
 NULL_PID = 0x1FFF
+#: Stuffing between packets, which every reader leaves out.
+NULL_PACKET = b"\x47\x1f\xff\x10" + b"\xff" * 184
 
 PAT_TABLE = 0x00
 PMT_TABLE = 0x02

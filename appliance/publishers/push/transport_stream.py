@@ -15,6 +15,7 @@ from appliance.media.packet import Packet
 from appliance.media.track import Track
 from appliance.net import srt
 from appliance.protocols.mpegts.muxer import Muxer
+from appliance.protocols.mpegts.psi import NULL_PACKET
 from appliance.publishers.push.destination import TS_PACKET, Destination
 from appliance.publishers.push.target import SEND_BUFFER, Refused, Wire
 
@@ -64,7 +65,7 @@ class _Muxed:
     """Packets as a transport stream, from a key frame of the video on."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._muxer = Muxer(tracks)
+        self._muxer = Muxer(tracks, events=True)
         self._waits = any(track.is_video for track in tracks)
 
     def mux(self, packets: list[Packet]) -> bytes:
@@ -227,7 +228,7 @@ class SrtTarget(_Muxed):
         raise Unavailable("the SRT connection is over")
 
     async def finish(self) -> None:
-        await self._connection.drain(1.0)
+        await self._connection.drain(1.0, NULL_PACKET)
 
     def close(self) -> None:
         self._connection.close()

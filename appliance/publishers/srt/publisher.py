@@ -11,6 +11,7 @@ from appliance.errors import NotFound, Unavailable
 from appliance.media.contracts import OutputStream, Progress
 from appliance.media.packet import Packet
 from appliance.media.track import Track
+from appliance.protocols.mpegts.psi import NULL_PACKET
 from appliance.publishers.srt.programs import CARRIED, DEFAULT_PLAYLIST, Program, Viewer, tracks_of
 
 log = logging.getLogger("kiln.srt")
@@ -103,7 +104,7 @@ class SrtPublisher:
                 if outlet.programs:
                     await self._serve(outlet, progress)
             for viewer in outlet.viewers:
-                await viewer.socket.drain(_LAST_WORDS / max(1, len(outlet.viewers)))
+                await viewer.socket.drain(_LAST_WORDS / max(1, len(outlet.viewers)), NULL_PACKET)
         finally:
             if self.outlets.get(place) is outlet:
                 del self.outlets[place]

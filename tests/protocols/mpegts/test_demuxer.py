@@ -164,6 +164,19 @@ def test_packets_that_are_lost_cost_the_frames_they_were_of() -> None:
     assert demuxer.damage.continuity in (2, 3)
 
 
+def test_a_picture_that_breaks_off_at_the_end_is_left_out() -> None:
+    """ffmpeg does not say how long a picture is: only the stuffing of its last packet tells that it is whole."""
+    data = capture("h264-aac")
+    whole = [frame.payload for frame in demux(data)[0] if frame.track.is_video]
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    pid = demux(data)[1].tracks[0].id
+    for end in range(len(packets) - 60, len(packets)):
+        if int.from_bytes(packets[end][1:3], "big") & 0x1FFF == pid:
+            pictures = [frame.payload for frame in demux(b"".join(packets[:end]))[0] if frame.track.is_video]
+            assert pictures == whole[: len(pictures)]
+            assert len(pictures) >= len(whole) - 60
+
+
 def test_packets_that_come_twice_count_once() -> None:
     data = capture("h264-aac")
     twice = b"".join(data[at : at + 188] * 2 if at // 188 % 5 == 3 else data[at : at + 188]

@@ -16,6 +16,8 @@ from appliance.media.contracts import Context, Progress, PullSource
 from appliance.net.listener import Listener
 from appliance.net.srt import SrtListener, SrtMissing
 from appliance.providers.capture import CaptureProvider
+from appliance.providers.hls import HlsPullSource
+from appliance.providers.file import FilePullSource, FileStream
 from appliance.providers.mpegts import MpegtsPort, MpegtsProvider, Target
 from appliance.providers.rtmp import RtmpProvider, RtmpPullSource
 from appliance.providers.rtsp import RtspPullSource
@@ -44,7 +46,9 @@ class Ingest:
         self.srt: SrtProvider | None = None
         self.mpegts: MpegtsProvider | None = None
         #: What streams can be pulled with (``appliance.engine.pulls``).
-        self.pull_sources: list[PullSource] = [RtspPullSource(context), RtmpPullSource(context)]
+        self.pull_sources: list[PullSource] = [
+            RtspPullSource(context), RtmpPullSource(context), HlsPullSource(context),
+        ]  # fmt: skip
 
     def add_all(self) -> None:
         for name in PORTS:

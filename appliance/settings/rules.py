@@ -138,6 +138,13 @@ def application_type(application: models.Application, given: Given) -> Iterator[
         yield Broken(f"Unknown type: {application.type}", "type")
 
 
+def hold_times(application: models.Application, given: Given) -> Iterator[Broken]:
+    if not 100 <= application.stall_ms <= 3_600_000:
+        yield Broken(f"StallMs must be from 100 to 3600000: {application.stall_ms}", "stall_ms")
+    if application.hold_ms < 0:
+        yield Broken(f"HoldMs must be 0 or more: {application.hold_ms}", "hold_ms")
+
+
 def default_label(subtitles: models.Subtitles, given: Given) -> Iterator[Broken]:
     labels = {rendition.label for rendition in subtitles.renditions}
     if subtitles.default_label and subtitles.default_label not in labels:
@@ -246,7 +253,11 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
     models.RedisServer: (redis_host,),
     models.AdmissionWebhooks: (_HTTP_TIMEOUT,),
     models.TranscodeWebhook: (_HTTP_TIMEOUT,),
-    models.Application: (named("application", wildcard=True), application_type),
+    models.Application: (
+        named("application", wildcard=True), application_type,
+        one_of("on_input_loss", ("end", "hold", ""), "OnInputLoss must be end or hold"),
+        hold_times,
+    ),
     models.Subtitles: (default_label,),
     models.SubtitleRendition: (named("label", "label"),),
     models.OutputProfiles: (distinct("profiles", "name", "Duplicate output profile name: {}"),),
@@ -309,6 +320,7 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
     models.MpegtsProvider: (_TIMESTAMPS,),
     models.MultiplexProvider: (_TIMESTAMPS,),
     models.RtspPullProvider: (_TIMESTAMPS, no_silence_timeout("RtspPull")),
+    models.HlsPullProvider: (_TIMESTAMPS, no_silence_timeout("HlsPull")),
     models.RtspProvider: (_TIMESTAMPS, no_silence_timeout("Rtsp")),
     models.OvtProvider: (_TIMESTAMPS, no_silence_timeout("Ovt")),
     models.FileProvider: (_TIMESTAMPS, no_silence_timeout("File")),

@@ -294,7 +294,7 @@ def test_the_bodies_of_the_manual_are_taken() -> None:
         (models.AudioTemplate, "max_samplerate min_channel"),
         (models.CrossDomains, "urls headers"),
         (models.DefaultQueryString, "queries"),
-        (models.Providers, "rtmp rtspPull rtsp ovt srt webrtc file schedule multiplex mpegts capture"),
+        (models.Providers, "rtmp rtspPull hlsPull rtsp ovt srt webrtc file schedule multiplex mpegts capture"),
         (models.Publishers, "webrtc llhls hls ovt file thumbnail push srt mPEGTSPush rtmpPush srtPush appWorkerCount"),
         (models.OutputProfiles, "hwaccels decodes mediaOptions outputProfile hardwareAcceleration"),
         (models.MpegtsProvider, "streams audioMap packetSilenceTimeoutMs"),

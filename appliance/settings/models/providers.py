@@ -49,6 +49,10 @@ class RtspPullProvider(Provider, frozen=True, kw_only=True):
     block_duplicate_stream_name: bool = True
 
 
+class HlsPullProvider(Provider, frozen=True, kw_only=True):
+    """Kiln's own: streams are pulled from HLS playlists."""
+
+
 class RtspProvider(Provider, frozen=True, kw_only=True):
     pass
 
@@ -136,6 +140,7 @@ class Capture(Node, frozen=True, kw_only=True):
 class Providers(Node, frozen=True, kw_only=True):
     rtmp: Annotated[RtmpProvider | None, Named("RTMP", "rtmp")] = None
     rtsp_pull: Annotated[RtspPullProvider | None, Named("RTSPPull", "rtspPull")] = None
+    hls_pull: Annotated[HlsPullProvider | None, Named("HLSPull", "hlsPull")] = None
     rtsp: Annotated[RtspProvider | None, Named("RTSP", "rtsp")] = None
     ovt: Annotated[OvtProvider | None, Named("OVT", "ovt")] = None
     srt: Annotated[SrtProvider | None, Named("SRT", "srt")] = None

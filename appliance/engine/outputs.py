@@ -10,11 +10,11 @@ import msgspec
 from appliance.engine.input_stream import InputStream
 from appliance.engine.profiles import PlannedOutput, PlannedTrack
 from appliance.media.contracts import OutputStream
-from appliance.media.events import EventPacket
+from appliance.media.events import Cue, EventPacket, Splice
 from appliance.media.measure import Measured
 from appliance.media.packet import Packet
 from appliance.media.playlists import resolve_playlists
-from appliance.media.stream import Stream
+from appliance.media.stream import KeyFrame, Stream
 from appliance.media.track import Track
 
 log = logging.getLogger("kiln.output")
@@ -92,8 +92,19 @@ class Output:
         """An event among the media; False when the output is not on the air yet."""
         if self.output is None:
             return False
-        self.output.stream.inject(packet)
+        stream = self.output.stream
+        stream.inject(packet)
+        if isinstance(packet.event, Cue | Splice):
+            # Segments begin there at once then, where the pictures are encoded here.
+            stream.request(KeyFrame(0 if packet.urgent else packet.pts))
         return True
+
+    def _request(self, what: KeyFrame) -> bool:
+        """See ``Stream.request``. What is passed on has its key frames where its source has them."""
+        transcoder = self.source.outputs.transcoder if self.source.outputs is not None else None
+        if transcoder is None or not any(planned.source.is_video and not planned.bypass for planned in self.plan.tracks):
+            return False
+        return transcoder.request_key_frame(what.since)
 
     def close(self) -> None:
         self._pending.clear()
@@ -144,6 +155,7 @@ class Output:
             return
         tracks = [self._tracks[track_id] for track_id in sorted(self._tracks)]
         stream = Stream(self.label, tracks, clock=self.source.clock, epoch=self.source.stream.epoch)
+        stream.upstream = self._request
         self.output = OutputStream(
             vhost=self.source.vhost, app=self.source.app, name=self.name, stream=stream,
             application=self._application, playlists=resolve_playlists(self.plan.playlists, tracks),

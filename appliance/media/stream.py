@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -25,6 +26,17 @@ RING_BYTES = 32 * 1024 * 1024
 LONELY_PACKETS = 250
 
 Sink = Callable[[Packet], None]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """What may be asked of a stream: a key frame in all its pictures, at one time, not before ``since`` ms of it."""
+
+    since: int = 0
+
+
+#: Whether it will be done.
+Upstream = Callable[[KeyFrame], bool]
 
 
 class Reader:
@@ -214,6 +226,8 @@ class Stream:
         self.closed = False
         self.packets = 0
         self.bytes = 0
+        #: Takes the requests; None where nobody can do anything.
+        self.upstream: Upstream | None = None
         self._sinks: list[Sink] = []
         self._readers: list[Reader] = []
         self._ended = trio.Event()
@@ -270,6 +284,10 @@ class Stream:
             self._gop.append(packet)
         for sink in self._sinks:
             sink(packet)
+
+    def request(self, what: KeyFrame) -> bool:
+        """Ask those that make the stream; whether they will do it. They may be asked too often: then it is no."""
+        return not self.closed and self.upstream is not None and self.upstream(what)
 
     def _not_before(self, key: Packet) -> list[Packet]:
         time, scale = key.dts, key.track.timescale

@@ -24,6 +24,9 @@ from appliance.transcoder.messages import Frame, MediaFrame, MediaReceiver, Rend
 from appliance.transcoder.pool import Worker, WorkerPool
 from appliance.transcoder.spec import RenditionSpec
 
+#: A worker is asked for a key frame so often at most (ns).
+KEY_FRAMES_EVERY = 500_000_000
+
 log = logging.getLogger("kiln.transcoder")
 
 #: Deadlines for progress, judged only with input pending: the first sign of a new worker, and every later one.
@@ -116,6 +119,8 @@ class Transcoder:
         self._stale = 0
         self._packets_out = 0
         self._stopping = False
+        #: The last request for a key frame: from which time of the stream, and when it was made (monotonic ns).
+        self._asked: tuple[int, int] | None = None
         self.reports = RateLimited(log)
         self._fallback = Fallback(label)
         # The rendition whose encoder ended the worker, when the worker could still say so.
@@ -191,9 +196,16 @@ class Transcoder:
         now = self._clock.monotonic() / NANOSECONDS
         return [self._fallback.effective(spec, now) for spec in self._specs.values()]
 
-    def request_key_frame(self) -> bool:
-        """A key frame in all renditions, at the same time; False when no worker could be told."""
-        return self._tell(messages.ForceKeyFrame())
+    def request_key_frame(self, since: int = 0) -> bool:
+        """A key frame in all renditions, at the same time, not before ``since`` ms of the stream. False when no worker
+        could be told, or it has just been asked for another one."""
+        now = self._clock.monotonic()
+        if self._asked is not None and now - self._asked[1] < KEY_FRAMES_EVERY:
+            return self._asked[0] == since
+        if not self._tell(messages.ForceKeyFrame(since)):
+            return False
+        self._asked = since, now
+        return True
 
     def request_bitrate(self, id: int, bitrate: int) -> bool:
         """Encode track ``id`` with ``bitrate`` bit/s from now on; False when no worker could be told."""

@@ -44,7 +44,10 @@ class SetRenditions(msgspec.Struct, frozen=True, tag=True):
 
 
 class ForceKeyFrame(msgspec.Struct, frozen=True, tag=True):
-    """A key frame in all renditions of all video inputs, at the same time of the stream."""
+    """A key frame in all renditions of all video inputs, at the same time of the stream: the first that all have at or
+    behind ``since`` ms."""
+
+    since: int = 0
 
 
 class SetBitrate(msgspec.Struct, frozen=True, tag=True):

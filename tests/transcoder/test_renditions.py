@@ -82,6 +82,18 @@ async def test_a_key_frame_on_request_is_one_for_all() -> None:
     assert len(recorder.keys(0)) == 2
 
 
+async def test_a_key_frame_may_be_asked_for_a_time_to_come() -> None:
+    async with transcoding([h264(0, key_frame_interval=600)], source_url=URL) as (transcoder, recorder):
+        packets = await recorder.have(0, 5)
+        since = packets[-1].pts // 90 + 1010
+        assert transcoder.request_key_frame(since)
+        # The same again is the same one; another one so soon is not to be had.
+        assert transcoder.request_key_frame(since)
+        assert not transcoder.request_key_frame(since + 100)
+        await recorder.until(lambda: len(recorder.keys(0)) > 1)
+    assert 0 <= recorder.keys(0)[1] - since * 90 < 90_000 // 25
+
+
 async def test_the_bitrate_follows_requests_down_and_up() -> None:
     url = "pattern://?size=640x360&fps=30&audio=off"
     async with transcoding([h264(0, bitrate=1_500_000)], source_url=url) as (transcoder, recorder):

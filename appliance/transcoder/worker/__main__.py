@@ -138,8 +138,8 @@ class Worker:
                 self._configure(message)
             case messages.SetRenditions(renditions):
                 self._graph.set_renditions(renditions)
-            case messages.ForceKeyFrame():
-                self._graph.force_key_frame()
+            case messages.ForceKeyFrame(since=since):
+                self._graph.force_key_frame(since)
             case messages.SetBitrate(id, bitrate):
                 self._graph.set_bitrate(id, bitrate)
             case messages.Stop():

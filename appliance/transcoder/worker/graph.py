@@ -121,10 +121,11 @@ class Graph:
         # A new one takes its place: what libav keeps after an error is anybody's guess.
         self._audio[id] = AudioRendition(rendition.spec, self._outbox)
 
-    def force_key_frame(self) -> None:
+    def force_key_frame(self, since: int) -> None:
+        """``since``: ms of the stream."""
         with self._lock:
             for source in self._inputs.values():
-                source.key_wanted = True
+                source.key_since = since * VIDEO_TIMESCALE // 1000
 
     def want_key_frame(self, id: int) -> None:
         """A key frame of rendition ``id`` alone, soon."""

@@ -49,7 +49,8 @@ class VideoInput:
 
     def __init__(self, rate: Fraction | None, phase: int | None = None, *, adapt: bool = False) -> None:
         self.renditions: list[VideoRendition] = []
-        self.key_wanted = False
+        #: All renditions are to have a key frame at their first common time from here on (90 kHz); None: not wanted.
+        self.key_since: int | None = None
         self._rate = rate
         self._phase = phase
         self._grid: InputGrid | None = None
@@ -97,8 +98,8 @@ class VideoInput:
         steady = grid.snap(at)
         if steady is None:
             return
-        if self.key_wanted:
-            self.key_wanted = False
+        if self.key_since is not None and steady >= self.key_since:
+            self.key_since = None
             self._force_from = max((r.next_time(grid, steady) for r in self.renditions if r.spec.kind == "video"),
                                    default=None)  # fmt: skip
         for rendition in self.renditions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from appliance.engine.input_loss import HoldRules, InputLoss
 from appliance.engine.input_stream import InputStream, LiveOutput
 from appliance.engine.not_built import NOT_ENFORCED, refused_providers, refused_publishers
 from appliance.engine.services import Services
@@ -13,6 +14,7 @@ from appliance.media.contracts import Source
 from appliance.settings import models
 from appliance.settings.names import check_name
 from appliance.settings.schema import Raw
+from appliance.supervisor import ChildSpec, Restart
 
 log = logging.getLogger("kiln.application")
 
@@ -60,22 +62,27 @@ class Application:
         present = self.inputs.get(name)
         if present is not None:
             silent = self._services.clock.monotonic() - present.last_packet > SILENT_NS
-            if not (replace or silent):
+            if not (replace or silent or present.abandoned):
                 raise NameTaken(f"stream {self.label}/{name} is on already, from {present.source.url}")
         return present
 
     def open_input(self, name: str, source: Source, *, replace: bool = False) -> InputStream:
         """See ``contracts.Directory.open_input``."""
         present = self.check_input(name, source, replace=replace)
-        if present is not None:
-            present.cancel("replaced by another source" if replace else "silent, and another source came")
         opened = InputStream(
             self.vhost, self.name, name, source, clock=self._services.clock,
-            make_outputs=self._make_outputs, on_close=self._forget,
+            make_outputs=self._make_outputs, on_close=self._forget, watch_loss=self._watch_loss,
         )  # fmt: skip
         self.inputs[name] = opened
         return opened
 
+        if present is not None:
+            reason = "replaced by another source" if replace else "silent, and another source came"
+            if present.loss is not None and present.loss.rules.outlives_source:
+                self.inputs[name] = opened
+                opened.inherit(present, reason)
+            else:
+                present.cancel(reason)
     def output(self, name: str) -> LiveOutput | None:
         """The live output stream of that name (its hub may not exist yet)."""
         for each in self.inputs.values():
@@ -100,6 +107,8 @@ class Application:
         live = [each.outputs for each in self.inputs.values() if each.outputs is not None]
         for outputs in live:
             outputs.drop_changed(settings)
+        for each in list(self.inputs.values()):
+            each.keep_by(HoldRules.of(settings, each.source.kind))
         for outputs in live:
             outputs.take_up(settings)
 
@@ -113,6 +122,21 @@ class Application:
     def _taken(self) -> set[str]:
         """The names of all live output streams."""
         return {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
+    def _watch_loss(self, stream: InputStream) -> InputLoss | None:
+        """Keep the stream when its source fails, if the settings say so."""
+        rules = HoldRules.of(self.settings, stream.source.kind)
+        if rules is None:
+            return None
+        services = self._services
+        loss = InputLoss(stream, rules, services.slates, services.alarms)
+        services.supervisor.add(
+            ChildSpec(
+                name=services.child_name("input-loss", stream.label), start=loss.run, restart=Restart.TRANSIENT,
+                order=30,
+            )
+        )  # fmt: skip
+        return loss
+
 
     def _forget(self, closed: InputStream, reason: str) -> None:
         if self.inputs.get(closed.name) is closed:

@@ -94,7 +94,7 @@ class Engine:
         self.configuration = configuration or Configuration.of_file(settings, raw)
         self.alarms.update(self.configuration.alarms)
         self.directory = Directory(
-            self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers)
+            self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers, self.alarms)
         )
         self.tasks = TaskBoard(store, self.clock, self.supervisor, self.runners, self.alarms)
         self.statistics = Statistics(self.clock, self.directory, self.tasks, self.publishers)

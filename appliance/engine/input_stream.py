@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from appliance.engine.input_loss import HoldRules, InputLoss
 from appliance.engine.profiles import PlannedOutput
 from appliance.errors import NotFound, Unavailable
 from appliance.media.clock import Clock
@@ -51,21 +52,27 @@ class LiveOutputs(Protocol):
     def take_up(self, settings: models.Application) -> None:
         """Make what is missing under ``settings``; ``drop_changed`` comes first."""
 
+    def change_source(self, source: InputStream) -> None:
+        """Another input feeds the same hub from now on."""
+
     def close(self) -> None: ...
 
 
 MakeOutputs = Callable[["InputStream"], LiveOutputs]
+#: Watches an input whose stream is kept when its source fails; None: it ends then.
+WatchLoss = Callable[["InputStream"], InputLoss | None]
 
 
 class InputStream:
     """What a provider feeds (``appliance.media.contracts.Input``). Made by the application, once a source.
 
-    ``prepared`` is set with the first tracks. ``last_packet`` is the monotonic nanosecond of the newest packet.
+    ``prepared`` is set with the first tracks. ``last_packet`` is the monotonic nanosecond of the newest packet of the
+    source. ``loss`` keeps the stream when the source fails; None: it ends then.
     """
 
     def __init__(
         self, vhost: str, app: str, name: str, source: Source, *, clock: Clock, make_outputs: MakeOutputs,
-        on_close: Callable[[InputStream, str], None],
+        on_close: Callable[[InputStream, str], None], watch_loss: WatchLoss | None = None,
     ) -> None:  # fmt: skip
         self.vhost = vhost
         self.app = app
@@ -76,13 +83,17 @@ class InputStream:
         self.last_packet = clock.monotonic()
         self.outputs: LiveOutputs | None = None
         self.measured: dict[int, Measured] = {}
+        self.loss: InputLoss | None = None
         self._make_outputs = make_outputs
+        self._watch_loss = watch_loss
         self._on_close = on_close
         self._stream: Stream | None = None
         self._timeline: Timeline | None = None
         self._newest: Packet | None = None
         self._cancel_callbacks: list[Callable[[str], None]] = []
         self._closed = False
+        #: The stream is that of a source before, and this one's tracks are still to come.
+        self._inherited = False
 
     @property
     def label(self) -> str:
@@ -109,8 +120,13 @@ class InputStream:
     def timeline(self) -> Timeline | None:
         return self._timeline
 
+    @property
+    def abandoned(self) -> bool:
+        """Its source has left and the stream is kept: another source may have it."""
+        return self.loss is not None and self.loss.gone
+
     def prepare(self, tracks: Sequence[Track]) -> None:
-        if self._closed or self._stream is not None:
+        if self._closed or (self._stream is not None and not self._goes_not_on(tracks)):
             return
         epoch = self.clock.monotonic()
         self._stream = Stream(self.label, tracks, clock=self.clock, epoch=epoch)
@@ -120,15 +136,88 @@ class InputStream:
                  ",".join(_described(track) for track in tracks))  # fmt: skip
         self.outputs = self._make_outputs(self)
         self.outputs.open()
+        self._watch()
+
+    def _watch(self) -> None:
+        if self._watch_loss is not None and self._stream is not None and not self._stream.raw:
+            self.loss = self._watch_loss(self)
+
+    def _goes_not_on(self, tracks: Sequence[Track]) -> bool:
+        """Whether the stream of the source before has to give way to one with these tracks."""
+        if not self._inherited:
+            return False
+        self._inherited = False
+        described = ",".join(_described(track) for track in tracks)
+        if self.loss is not None and self.loss.match(tracks):
+            log.info("input goes on stream=%s source=%s peer=%s tracks=%s", self.label, self.source.kind,
+                     self.source.url, described)  # fmt: skip
+            return False
+        log.warning("input begins anew, its new source has other tracks stream=%s tracks=%s", self.label, described)
+        self._close_stream()
+        self._newest = None
+        return True
+
+    def inherit(self, before: InputStream, reason: str) -> None:
+        """Go on with the stream of ``before``, whose source has left, or is told ``reason`` and put off. The stream
+        shows the slate until this source gives its first key frame; with other tracks it begins anew."""
+        loss, before.loss, before._closed = before.loss, None, True
+        assert loss is not None, "only a stream that is kept can be inherited"
+        self._stream, self._timeline, self._newest = before._stream, before._timeline, before._newest
+        self.measured, self.outputs, self.created_wall = before.measured, before.outputs, before.created_wall
+        self.loss, self._inherited = loss, True
+        loss.succeed(self, reason)
+        if self.outputs is not None:
+            self.outputs.change_source(self)
+        before._tell_source(reason)
+
+    def keep_by(self, rules: HoldRules | None) -> None:
+        """The settings have changed: how the stream is kept when its source fails, None: not at all."""
+        loss = self.loss
+        if loss is None:
+            if rules is not None and not self._closed:
+                self._watch()
+        elif rules is not None:
+            loss.rules = rules
+        elif loss.fault is not None:
+            self.cancel("without input, and it is not to be kept any more")
+        else:
+            self.loss = None
+            loss.stop()
 
     def send(self, track: Track, pts: int, dts: int, keyframe: bool, payload: bytes, duration: int = 0) -> None:
         stream = self._stream
         timeline = self._timeline
         if self._closed or stream is None or timeline is None:
             return
+        self.last_packet = now = self.clock.monotonic()
+        loss = self.loss
+        if loss is not None:
+            if track.is_video:
+                loss.last_picture = now
+                if keyframe:
+                    loss.still = payload
+            if loss.active:
+                loss.take(track, pts, dts, keyframe, payload, duration)
+                return
+            if loss.renames:
+                track = loss.name(track)
         pts, dts, duration = timeline.stamp(track, pts, dts, duration)
-        packet = Packet(track, pts, dts, duration, keyframe, payload)
-        self.last_packet = self.clock.monotonic()
+        self._publish(stream, Packet(track, pts, dts, duration, keyframe, payload))
+
+    def pass_on(self, track: Track, pts: int, dts: int, keyframe: bool, payload: bytes, duration: int) -> None:
+        """A frame of the source that ``loss`` lets through, under the name it has in the hub."""
+        stream, timeline = self._stream, self._timeline
+        if stream is not None and timeline is not None:
+            pts, dts, duration = timeline.stamp(track, pts, dts, duration)
+            self._publish(stream, Packet(track, pts, dts, duration, keyframe, payload))
+
+    def put(self, track: Track, time: int, duration: int, keyframe: bool, payload: bytes) -> None:
+        """A frame that no source gave, at its time in the stream."""
+        if not self._closed and self._stream is not None:
+            self._publish(self._stream, Packet(track, time, time, duration, keyframe, payload))
+
+    def _publish(self, stream: Stream, packet: Packet) -> None:
+        track = packet.track
         measured = self.measured.get(track.id)
         if measured is None:
             measured = self.measured[track.id] = Measured(track, self.clock.monotonic)
@@ -190,25 +279,54 @@ class InputStream:
             raise Unavailable(f"no output stream of {self.label} is on the air")
 
     def close(self, reason: str) -> None:
+        """The source has left; the stream ends, or is kept for the next source."""
+        loss = self.loss
+        if loss is None or not loss.rules.outlives_source:
+            self.end(reason)
+        elif not loss.gone:
+            self._cancel_callbacks = []
+            loss.lose(reason, gone=True)
+
+    def lose(self, reason: str) -> None:
+        """The source gives nothing for the time being; when it goes on, its clock is another."""
+        if self.loss is not None:
+            self.loss.lose(reason)
+
+    def end(self, reason: str) -> None:
+        """The stream is over, whatever the settings say."""
         if self._closed:
             return
         self._closed = True
         log.info("input off stream=%s reason=%r", self.label, reason)
+        self._close_stream()
+        self._on_close(self, reason)
+
+    def _close_stream(self) -> None:
+        loss, self.loss = self.loss, None
+        if loss is not None:
+            loss.stop()
         if self._stream is not None:
             self._stream.close()
         if self.outputs is not None:
             self.outputs.close()
-        self._on_close(self, reason)
 
     def on_cancel(self, callback: Callable[[str], None]) -> None:
         self._cancel_callbacks.append(callback)
 
     def cancel(self, reason: str) -> None:
-        """End this input from the engine's side: its provider is told, then it is closed."""
+        """End this input from the engine's side: its provider is told, then it is over."""
+        # Whoever is told may close it, which must not keep it.
+        loss = self.loss
+        if loss is not None:
+            loss.stop()
+            self.loss = None
+        self._tell_source(reason)
+        self.end(reason)
+
+    def _tell_source(self, reason: str) -> None:
         callbacks, self._cancel_callbacks = self._cancel_callbacks, []
         for callback in callbacks:
             callback(reason)
-        self.close(reason)
 
 
 def _described(track: Track) -> str:

@@ -84,14 +84,15 @@ class PullTarget:
                 return "the source has ended"
         finally:
             self.running = False
+            self.input.lose(self.lost or "the connection to its source is over")
         return self.lost or f"no stream within {connect_within:g} s"
 
     def prepare(self, tracks: Sequence[Track]) -> None:
         shape = frozenset((track.id, str(track.media)) for track in tracks)
         if self.gave and shape == self._shape:
             return
-        if self.input.prepared and shape != self._shape:
-            self.input.close("its source has other tracks now")
+        if self.input.prepared and self._shape and shape != self._shape:
+            self.input.end("its source has other tracks now")
             self._take(self._open())
         self._shape = shape
         self.gave = True
@@ -119,4 +120,4 @@ class PullTarget:
         """The stream is over."""
         self.over = True
         self.interrupt(reason)
-        self.input.close(reason)
+        self.input.end(reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import MutableMapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count
 
 from appliance.media.clock import Clock
 from appliance.media.contracts import Publisher
 from appliance.supervisor import Supervisor
+from appliance.transcoder.fault_slate import Slates
 from appliance.transcoder.pool import WorkerPool
 
 _serial = count(1)
@@ -22,6 +23,8 @@ class Services:
     supervisor: Supervisor
     pool: WorkerPool
     publishers: Sequence[Publisher]
+    alarms: MutableMapping[str, str] = field(default_factory=dict)
+    slates: Slates = field(default_factory=Slates)
 
     @staticmethod
     def child_name(kind: str, label: str) -> str:

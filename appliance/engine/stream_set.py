@@ -90,6 +90,14 @@ class StreamSet:
     def close(self) -> None:
         """The input is over. Encoded outputs end when their transcoder has given what it held."""
         if self.transcoder is None:
+    def change_source(self, source: InputStream) -> None:
+        """Another input feeds the same hub."""
+        self.source = source
+        for output in self.by_name.values():
+            output.source = source
+            if output.output is not None:
+                output.output.source = source.source
+
             self._close_outputs()
         elif self.source.stream.raw:
             self.transcoder.stop()

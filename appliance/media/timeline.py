@@ -247,6 +247,59 @@ class Timeline:
         self._measure_in = _MEASURE_EVERY
         self.drift_ns = lane.out * NANOSECONDS // lane.scale - (self._clock() - self._epoch)
 
+    # ---- what no source gives
+
+    def cut(self) -> None:
+        """Another source, with another clock, goes on from here: its first packet follows on what was given out, and
+        what comes before that packet's time on its other tracks joins it."""
+        self._newest = None
+        for lane in self._lanes.values():
+            lane.segment = None
+            lane.ahead, lane.behind = -1, 1
+            lane.shift = lane.wrap_bits = 0
+            lane.due = _NEVER
+
+    def end(self, track: Track) -> int:
+        """Where the next packet of ``track`` may begin, in its ticks: behind all that was given out of it, in decoding
+        and in presentation; 0 when there is nothing yet."""
+        lane = self._lanes.get(track.id)
+        if lane is None or lane.out < 0:
+            return 0
+        end = max(lane.end, lane.top + lane.length)
+        return end if lane.scale == track.timescale else rescale(end, lane.scale, track.timescale)
+
+    @property
+    def reached_ns(self) -> int:
+        """Where the stream ends (ns): the end of the track that has come furthest."""
+        lanes = self._lanes.values()
+        return max((max(each.end, each.top + each.length) * NANOSECONDS // each.scale for each in lanes), default=0)
+
+    def place(self, track: Track, time: int, duration: int) -> int:
+        """A packet that no source gave takes its place at stream time ``time``, or where the track ends if that is
+        later. Its DTS, which is its PTS; ticks of ``track.timescale``."""
+        lane = self._lanes.get(track.id)
+        if lane is None or lane.scale != track.timescale:
+            lane = self._lane(track, lane)
+        time = max(time, self.end(track))
+        lane.out = lane.top = time
+        lane.length = duration
+        if lane.audio:
+            lane.due = _NEVER
+        return time
+
+    def expected(self, track: Track, dts: int) -> int | None:
+        """The stream time that ``dts`` of the source has as long as the source goes on as it did, None when it is
+        further from its last one than ``JUMP_AHEAD`` or nothing is known of it. Ticks; changes nothing."""
+        lane = self._lanes.get(track.id)
+        if lane is None or lane.scale != track.timescale or self._newest is None:
+            return None
+        here = dts * NANOSECONDS // lane.scale
+        if abs(here - self._position(self._newest)) > JUMP_AHEAD:
+            return None
+        if lane.segment is self._newest:
+            return dts + lane.offset
+        return dts + rescale(self._newest.offset, NANOSECONDS, lane.scale)
+
     # ---- tracks and segments
 
     def _lane(self, track: Track, lane: _Lane | None) -> _Lane:
@@ -316,13 +369,11 @@ class Timeline:
 
     def _begin(self, lane: _Lane, pts: int, dts: int) -> None:
         """A new segment: it goes on where the stream ends or where the clock is, whichever is later."""
-        if self._newest is None:
-            start = shown = 0
-        else:
-            start, shown = max(0, self._clock() - self._epoch), 0
-            for other in self._lanes.values():
-                start = max(start, other.end * NANOSECONDS // other.scale)
-                shown = max(shown, (other.top + other.length) * NANOSECONDS // other.scale)
+        # What follows a cut goes on where the stream ends, wherever the clock is.
+        start, shown = (0 if self._newest is None else max(0, self._clock() - self._epoch)), 0
+        for other in self._lanes.values():
+            start = max(start, other.end * NANOSECONDS // other.scale)
+            shown = max(shown, (other.top + other.length) * NANOSECONDS // other.scale)
         early = max(0, dts - pts)
         lane.shift = max(lane.shift, early) if early <= _MAX_REORDER * lane.scale else lane.shift
         pts = max(pts, dts - lane.shift)

@@ -103,10 +103,18 @@ class ApplicationDecodes(Node, frozen=True, kw_only=True):
 
 
 class Application(Node, frozen=True, kw_only=True):
-    """One application: its streams are ``vhost/name/stream``. ``type`` is ``live``."""
+    """One application: its streams are ``vhost/name/stream``. ``type`` is ``live``.
+
+    ``on_input_loss``: ``end`` ends a stream with its source, ``hold`` keeps it with a slate; "" holds captures
+    and channels and ends all else. ``stall_ms``: how long a source may be quiet before it counts as lost.
+    ``hold_ms``: how long the stream is kept, 0 is for ever.
+    """
 
     name: str
     type: str
+    on_input_loss: str = ""
+    stall_ms: int = 2000
+    hold_ms: int = 0
     output_profiles: OutputProfiles = OutputProfiles()
     providers: Providers = Providers()
     publishers: Publishers = Publishers()

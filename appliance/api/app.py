@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
+from appliance.api.box.certificates import CertificatesApi
 from appliance.api.box.config import Config
 from appliance.api.box.recordings import Recordings
 from appliance.api.box.storage import Storage
@@ -40,6 +41,7 @@ def make_fronts(engine: Engine) -> Fronts:
         Watching(engine),
         Tokens(engine.named_tokens, engine.clock),
         Config(engine.config_import),
+        CertificatesApi(engine.certificate_store, engine.clock),
         *_of_recordings(engine),
     )
     api = management_api(engine, token, [route for group in groups for route in group.routes()])

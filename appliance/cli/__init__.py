@@ -1,4 +1,4 @@
-"""The ``kiln`` command: ``kiln run | check | doctor | api | token | version``."""
+"""The ``kiln`` command: ``kiln run | check | doctor | api | token | config | version``."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ def _parser() -> argparse.ArgumentParser:
         _add_connection(action)
         action.set_defaults(command=_token)
 
+    config = commands.add_parser("config", help="the whole configuration of a running box")
+    deeds = config.add_subparsers(metavar="ACTION", required=True, dest="action")
+    export = deeds.add_parser("export", help="Server.xml and what the API made, as one document, secrets and all")
+    export.add_argument("--format", default="xml", choices=("xml", "json"), dest="form")
+    export.add_argument("--output", type=Path, metavar="FILE", dest="file", help="instead of standard output")
+    examine = deeds.add_parser("check", help="what a document would change; nothing is done")
+    take = deeds.add_parser("import", help="be as a document says, from now on")
+    for deed in (examine, take):
+        deed.add_argument("file", type=Path, metavar="FILE", help="XML or JSON; - reads it from standard input")
+    take.add_argument("--dry-run", action="store_true", help="only tell what would change")
+    within = "undo it after so many seconds without `kiln config confirm`"
+    take.add_argument("--confirm-within", type=int, default=0, metavar="N", help=within)
+    for deed in (export, examine, take, deeds.add_parser("confirm", help="the last import holds")):
+        _add_connection(deed)
+        deed.set_defaults(command=_config)
+
     version = commands.add_parser("version", help="the version")
     version.set_defaults(command=_version)
     return parser
@@ -112,6 +128,16 @@ def _token(options: argparse.Namespace) -> int:
     return token(
         options.action, getattr(options, "name", ""), getattr(options, "role", ""), url=options.url,
         token=options.token, state=options.state, insecure=options.insecure,
+    )  # fmt: skip
+
+
+def _config(options: argparse.Namespace) -> int:
+    from appliance.cli.config import config
+
+    return config(
+        options.action, file=getattr(options, "file", None), form=getattr(options, "form", "json"),
+        dry_run=getattr(options, "dry_run", False), confirm_within=getattr(options, "confirm_within", 0),
+        url=options.url, token=options.token, state=options.state, insecure=options.insecure,
     )  # fmt: skip
 
 

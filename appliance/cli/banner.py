@@ -25,11 +25,10 @@ def banner(engine: Engine) -> str:
 
 
 def _rows(engine: Engine) -> Iterator[str]:
-    watch = _address(engine, "llhls")
-    if watch:
-        yield f"  watch    http://{watch}/\n"
+    for watch in _web(engine, "llhls"):
+        yield f"  watch    {watch}/\n"
         for path in _captured(engine):
-            yield f"           http://{watch}/{path}\n"
+            yield f"           {watch}/{path}\n"
     rtmp = _address(engine, "rtmp", "rtmp")
     if rtmp:
         yield from _shortened(
@@ -50,9 +49,8 @@ def _rows(engine: Engine) -> Iterator[str]:
         for application in _applications(engine):
             if application.settings.publishers.srt is not None:
                 yield f"  play     srt://{play}?streamid={application.vhost}/{application.name}/<name>\n"
-    api = _address(engine, "api")
-    if api:
-        yield f"  API      http://{api}/v1/version\n"
+    for api in _web(engine, "api"):
+        yield f"  API      {api}/v1/version\n"
     yield f"  token    {_token(engine)}\n"
 
 
@@ -60,6 +58,14 @@ def _shortened(lines: list[str], what: str) -> list[str]:
     """A terminal is no place for hundreds of them."""
     more = len(lines) - MOST_LINES
     return lines if more <= 0 else [*lines[:MOST_LINES], f"  {what:<8} … and {more} more\n"]
+
+
+def _web(engine: Engine, service: str) -> Iterator[str]:
+    """Over HTTP, then over HTTPS, as far as each is open."""
+    for name, scheme in ((service, "http"), (f"{service}-tls", "https")):
+        address = _address(engine, name, scheme)
+        if address:
+            yield f"{scheme}://{address}"
 
 
 def _address(engine: Engine, service: str, wanted: str = "http") -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from appliance.errors import KilnError
-from appliance.net.certificate import CertificateInfo, read_file
+from appliance.net.certificate import CertificateInfo
 from appliance.net.self_signed import own_names, self_signed
 from appliance.net.tls import DEFAULT_HOST, TlsContexts
 from appliance.settings import models
@@ -69,6 +69,13 @@ class Certificates:
             if DEFAULT_HOST not in names:
                 self._stand_in(self.api)
         return refused
+
+    def refresh(self, path: Path) -> None:
+        """Show what is in the file now, wherever it is shown. Raises ConfigError, and then the old one stays there."""
+        for contexts in (self.api, self.delivery):
+            for host, files in list(contexts.files.items()):
+                if files.cert_path == path:
+                    contexts.replace(host, files.cert_path, files.key_path, files.chain_path)
 
     def renew(self) -> bool:
         """Make a new self-signed certificate where the one that is shown ends soon or lacks a name of this box.
@@ -159,19 +166,6 @@ def expiry(info: CertificateInfo, now: float) -> str:
     if left < WARN_DAYS * 86400:
         return f"the certificate of {info.subject} ends on {until}, in {left / 86400:.0f} days"
     return ""
-
-
-def expiring(paths: Iterable[Path], now: float) -> dict[str, str]:
-    """``expiry`` by path, of those that have something to be said. Reads the files."""
-    found = {}
-    for path in paths:
-        try:
-            texts = [text for info in read_file(path)[:1] if (text := expiry(info, now))]
-        except KilnError as error:
-            texts = [str(error)]
-        if texts:
-            found[str(path)] = texts[0]
-    return found
 
 
 def _load(contexts: TlsContexts, name: str, host: AnyHost) -> None:

@@ -16,7 +16,9 @@ import trio
 from appliance.access.named_tokens import NamedTokens
 from appliance.access.tokens import AccessToken
 from appliance.engine.alarms import Alarms
+from appliance.engine.certificate_store import CertificateStore
 from appliance.engine.certificates import Certificates
+from appliance.engine.channels import Channels
 from appliance.engine.commands import Commands
 from appliance.engine.configuration import Configuration
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
@@ -96,6 +98,7 @@ class Engine:
         self.directory = Directory(
             self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers, self.alarms)
         )
+        self.channels = Channels(self.directory, self.supervisor, self.alarms, self.media_root)
         self.tasks = TaskBoard(store, self.clock, self.supervisor, self.runners, self.alarms)
         self.statistics = Statistics(self.clock, self.directory, self.tasks, self.publishers)
         self.pulls = Pulls(
@@ -114,6 +117,7 @@ class Engine:
         self.reconfiguration = Reconfiguration(self)
         file = file or ServerFile(state / SERVER_FILE, rendered(raw), raw, declared=True)
         self.config_import = ConfigImport(self, file)
+        self.certificate_store = CertificateStore(self)
         self._fronts: Fronts | None = None
         self._laters = 0
         self._stop = trio.Event()
@@ -137,7 +141,10 @@ class Engine:
             self.publishers.extend(TaskPublisher(kind, self.tasks, self.directory.source_of) for kind in KINDS)
             await self.tasks.restore()
             fronts = make_fronts(self)
-            ingest = self.ingest = Ingest(self.settings, self.directory, context, self.ports, self.supervisor)
+            ingest = self.ingest = Ingest(
+                self.settings, self.directory, context, self.ports, self.supervisor,
+                lambda: self._read_certificates().delivery,
+            )  # fmt: skip
             async with self.supervisor:
                 self._add_core(notifier)
                 self._fronts = fronts
@@ -147,6 +154,7 @@ class Engine:
                 HttpServers(self.ports, self.supervisor).add("api-socket", fronts.api, local, API_LIMITS)
                 self.open_service("srt-play")
                 ingest.add_all()
+                self.channels.open(context)
                 self.pull_sources.extend(ingest.pull_sources)
                 await self.pulls.restore()
                 await self.ports.all_attempted()
@@ -192,6 +200,7 @@ class Engine:
         if self.settings.modules.dynamic_app_removal.enable:
             dynamic = DynamicApplications(self.directory.vhosts, self.clock, self._is_waited_in)
             add(ChildSpec(name="dynamic-applications", start=dynamic.run, order=KEEPER_ORDER))
+        add(ChildSpec(name="certificates", start=self.certificate_store.run, order=0))
         add(ChildSpec(name="statistics", start=self.statistics.run, order=5))
         add(ChildSpec(name="loop-lag", start=self.lag.run, order=0))
         add(ChildSpec(name="watchdog", start=Watchdog(notifier, self.lag, self._trouble).run, order=0))

@@ -129,7 +129,8 @@ def _tls_without_certificate(server: models.Server) -> Iterator[Found]:
         message = "TLSPort needs a certificate: Server.Managers.Host.TLS"
         where = ("bind", "managers", "api", "tlsPort")
         yield where, "Server.Bind.Managers.API.TLSPort", ConfigError(message, hint=hint)
-    if server.virtual_hosts and any(_complete(vhost.host.tls) for vhost in server.virtual_hosts):
+    managers = server.managers.host.tls
+    if (managers and managers.self_signed) or any(_complete(vhost.host.tls) for vhost in server.virtual_hosts):
         return
     for listener in listeners(server.bind):
         if listener.path.endswith(".TLSPort") and listener.kind != "API with TLS":

@@ -10,10 +10,10 @@ from appliance.errors import BadRequest, ConfigError
 
 NameKind = Literal[
     "virtual host", "application", "stream", "playlist file", "profile", "playlist", "encode", "rendition", "label",
-    "program", "channel", "token",
+    "program", "channel", "token", "certificate",
 ]  # fmt: skip
 
-_STRICT = frozenset({"virtual host", "application", "stream", "playlist file", "channel", "token"})
+_STRICT = frozenset({"virtual host", "application", "stream", "playlist file", "channel", "token", "certificate"})
 _GRAMMAR = re.compile(r"(?!\.)[A-Za-z0-9_.-]{1,128}")
 _LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,128}")
 _MACRO = re.compile(r"\$\{[A-Za-z0-9_:]+\}")

@@ -22,7 +22,10 @@ log = logging.getLogger("kiln.application")
 SILENT_NS = 3_000_000_000
 
 #: Which provider setting lets a source kind in.
-PROVIDER_OF_KIND = {"Rtmp": "rtmp", "Capture": "capture", "SRT": "srt", "MPEGTS": "mpegts"}
+PROVIDER_OF_KIND = {
+    "Rtmp": "rtmp", "Capture": "capture", "SRT": "srt", "MPEGTS": "mpegts", "File": "file", "Scheduled": "schedule",
+    "Multiplex": "multiplex",
+}  # fmt: skip
 
 
 class Application:

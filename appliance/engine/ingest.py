@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import trio
@@ -15,39 +15,45 @@ from appliance.errors import KilnError
 from appliance.media.contracts import Context, Progress, PullSource
 from appliance.net.listener import Listener
 from appliance.net.srt import SrtListener, SrtMissing
+from appliance.net.tls import TlsContexts
 from appliance.providers.capture import CaptureProvider
-from appliance.providers.hls import HlsPullSource
 from appliance.providers.file import FilePullSource, FileStream
+from appliance.providers.hls import HlsPullSource
 from appliance.providers.mpegts import MpegtsPort, MpegtsProvider, Target
-from appliance.providers.rtmp import RtmpProvider, RtmpPullSource
+from appliance.providers.rtmp import Room, RtmpProvider, RtmpPullSource
 from appliance.providers.rtsp import RtspPullSource
 from appliance.providers.srt import SrtPort, SrtProvider
 from appliance.settings import models
 from appliance.supervisor import ChildSpec, Supervisor
 
 #: Those that listen, by the name of their child.
-PORTS = ("rtmp", "srt", "mpegts")
+PORTS = ("rtmp", "rtmps", "srt", "mpegts")
 #: Providers stop first of all that media flows through.
 ORDER = 50
+
+OwnStream = models.CaptureStream | models.FileStream
 
 
 class Ingest:
     """Adds the providers of ``settings`` to ``supervisor``."""
 
     def __init__(
-        self, settings: models.Server, directory: Directory, context: Context, ports: Ports, supervisor: Supervisor
-    ) -> None:
+        self, settings: models.Server, directory: Directory, context: Context, ports: Ports, supervisor: Supervisor,
+        certificates: Callable[[], TlsContexts],
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._directory = directory
         self._context = context
         self._ports = ports
         self._supervisor = supervisor
+        self._certificates = certificates
+        self._rtmp_room = Room(directory)
         #: With its counters, and the statistics of each publisher; None when SRT is off.
         self.srt: SrtProvider | None = None
         self.mpegts: MpegtsProvider | None = None
         #: What streams can be pulled with (``appliance.engine.pulls``).
         self.pull_sources: list[PullSource] = [
-            RtspPullSource(context), RtmpPullSource(context), HlsPullSource(context),
+            RtspPullSource(context), RtmpPullSource(context), HlsPullSource(context), FilePullSource(context),
         ]  # fmt: skip
 
     def add_all(self) -> None:
@@ -58,24 +64,32 @@ class Ingest:
     def open(self, name: str, settings: models.Server) -> None:
         """Add one of those that listen (``PORTS``) as ``settings`` says."""
         self._settings = settings
-        {"rtmp": self._add_rtmp, "srt": self._add_srt, "mpegts": self._add_mpegts}[name]()
+        {"rtmp": self._add_rtmp, "rtmps": self._add_rtmps, "srt": self._add_srt, "mpegts": self._add_mpegts}[name]()
 
     def _add_rtmp(self) -> None:
         bind = self._settings.bind.providers.rtmp
         if bind is None:
             return
-        listeners = [Listener.tcp(host, bind.port) for host in self._settings.ip]
+        self._serve_rtmp("rtmp", [Listener.tcp(host, bind.port) for host in self._settings.ip])
 
+    def _add_rtmps(self) -> None:
+        bind = self._settings.bind.providers.rtmp
+        if bind is None or bind.tls_port is None:
+            return
+        contexts = self._certificates()
+        self._serve_rtmp("rtmps", [Listener.tls(host, bind.tls_port, contexts) for host in self._settings.ip])
+
+    def _serve_rtmp(self, name: str, listeners: list[Listener]) -> None:
         async def start(progress: Progress) -> None:
-            self._ports.bind("rtmp", listeners, scheme="rtmp")
+            self._ports.bind(name, listeners, scheme="rtmp")
             try:
-                await RtmpProvider(self._context, listeners).run(progress)
+                await RtmpProvider(self._context, listeners, room=self._rtmp_room).run(progress)
             finally:
                 for listener in listeners:
                     listener.close()
 
-        self._ports.expect("rtmp")
-        self._supervisor.add(ChildSpec(name="rtmp", start=start, order=ORDER))
+        self._ports.expect(name)
+        self._supervisor.add(ChildSpec(name=name, start=start, order=ORDER))
 
     def _add_srt(self) -> None:
         bind = self._settings.bind.providers.srt
@@ -141,25 +155,25 @@ class Ingest:
             for application in vhost.applications.values():
                 self.begin(vhost.name, None, application.settings)
 
-    # What an application captures by itself, when the application comes, changes or goes
+    # What an application captures and plays by itself, when the application comes, changes or goes
 
     async def end(self, vhost: str, before: models.Application, after: models.Application | None) -> None:
         """Stop what ``before`` captures and ``after`` does not, or not in that way (None: the application goes)."""
-        kept = _captures(after)
-        for stream in _captures(before):
-            name = _capture_name(vhost, before.name, stream)
+        kept = _own(after)
+        for stream in _own(before):
+            name = _own_name(vhost, before.name, stream)
             if stream not in kept and name in self._supervisor.children:
                 await self._supervisor.stop(name)
 
     def begin(self, vhost: str, before: models.Application | None, after: models.Application) -> None:
         """Start what ``after`` captures and ``before`` did not (None: the application is new)."""
-        known = _captures(before)
-        for stream in _captures(after):
+        known = _own(before)
+        for stream in _own(after):
             if stream not in known:
                 self._supervisor.add(
                     ChildSpec(
-                        name=_capture_name(vhost, after.name, stream),
-                        start=partial(_capture, self._context, vhost, after.name, stream),
+                        name=_own_name(vhost, after.name, stream),
+                        start=partial(_feed, self._context, vhost, after.name, stream),
                         order=ORDER,
                     )
                 )
@@ -170,11 +184,22 @@ def _captures(application: models.Application | None) -> tuple[models.CaptureStr
     return capture.streams if capture else ()
 
 
-def _capture_name(vhost: str, app: str, stream: models.CaptureStream) -> str:
-    return f"capture:{vhost}/{app}/{stream.name}"
+def _files(application: models.Application | None) -> tuple[models.FileStream, ...]:
+    file = application.providers.file if application else None
+    return file.stream_map if file else ()
 
 
-async def _capture(
-    context: Context, vhost: str, app: str, stream: models.CaptureStream, progress: Progress
-) -> None:
-    await CaptureProvider(context, vhost, app, stream.name, stream.url).run(progress)
+def _own(application: models.Application | None) -> tuple[OwnStream, ...]:
+    return (*_captures(application), *_files(application))
+
+
+def _own_name(vhost: str, app: str, stream: OwnStream) -> str:
+    kind = "capture" if isinstance(stream, models.CaptureStream) else "file"
+    return f"{kind}:{vhost}/{app}/{stream.name}"
+
+
+async def _feed(context: Context, vhost: str, app: str, stream: OwnStream, progress: Progress) -> None:
+    if isinstance(stream, models.CaptureStream):
+        await CaptureProvider(context, vhost, app, stream.name, stream.url).run(progress)
+    else:
+        await FileStream(context, vhost, app, stream.name, stream.path).run(progress)

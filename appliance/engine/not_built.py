@@ -16,7 +16,6 @@ NOT_ENFORCED = "not enforced in this version"
 #: Attribute of Providers or Publishers -> its element in Server.xml.
 PROVIDERS = {
     "rtsp": "RTSP", "webrtc": "WebRTC", "ovt": "OVT",
-    "file": "FILE", "schedule": "Schedule", "multiplex": "Multiplex",
 }  # fmt: skip
 PUBLISHERS = {
     "webrtc": "WebRTC", "ovt": "OVT",

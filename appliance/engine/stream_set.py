@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import trio
@@ -24,6 +25,8 @@ log = logging.getLogger("kiln.output")
 
 #: An output whose encoders are not all up by then goes on the air with what it has (seconds).
 PREPARE_DEADLINE = 10.0
+#: The setting of a provider that may have everything passed on, by the kind of source.
+_MAY_PASS_ON = {"Rtmp": "rtmp", "File": "file"}
 
 
 class StreamSet:
@@ -75,7 +78,7 @@ class StreamSet:
             if profile in self._profiles.values():
                 continue
             for plan in plan_outputs((profile,) if profile else (), self.source.tracks, self.source.name):
-                output = self._make(plan)
+                output = self._make(plan if profile else replace(plan, playlists=self.source.source.playlists))
                 if output is not None:
                     self._profiles[output.name] = profile
                     made.append(output)
@@ -243,8 +246,8 @@ def _encoding(settings: models.Application) -> tuple[models.HwAccel, int]:
 
 def _profiles_for(source: InputStream, settings: models.Application) -> tuple[models.OutputProfile, ...]:
     """The output profiles that hold for this input: none where its provider passes everything on."""
-    rtmp = settings.providers.rtmp
-    passed_on = source.source.kind == "Rtmp" and rtmp is not None and rtmp.passthrough_output_profile
+    provider = getattr(settings.providers, _MAY_PASS_ON.get(source.source.kind, ""), None)
+    passed_on = source.source.passthrough or (provider is not None and provider.passthrough_output_profile)
     return () if passed_on else settings.profiles
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from appliance.media.clock import Clock
 from appliance.media.stream import Stream
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where an input comes from: ``kind`` is the API's sourceType (``Rtmp``, ``Capture`` …), ``url`` the peer or device
-    (``TCP://1.2.3.4:5678``), ``address`` the peer's IP address ("" when there is none)."""
+    (``TCP://1.2.3.4:5678``), ``address`` the peer's IP address ("" when there is none). ``passthrough``: no output
+    profile is applied; then ``playlists`` are its own (``appliance.settings.models.Playlist``)."""
 
     kind: str
     url: str = ""
     address: str = ""
+    passthrough: bool = False
+    playlists: tuple[Any, ...] = ()
 
 
 class Input(Protocol):

@@ -50,6 +50,7 @@ class Feed:
         self.fault = ""
         self.changed = trio.Event()
         self._scope = trio.CancelScope()
+        self._filling = False
 
     def queue(self, *, video: bool, index: int) -> deque[Unit] | None:
         """The frames of the picture or of the sound of that number; None when there is no such track."""
@@ -68,8 +69,9 @@ class Feed:
             # Files tell a shorter one for the last; a decoder gives it whole.
             length = max(length, frame_ns(track))
         queue.append(
-            Unit(track, epoch + pts * NANOSECONDS // scale, epoch + dts * NANOSECONDS // scale, length, keyframe, payload)
-        )
+            Unit(track, epoch + pts * NANOSECONDS // scale, epoch + dts * NANOSECONDS // scale, length, keyframe,
+                 payload)
+        )  # fmt: skip
 
     def _end(self, fault: str = "") -> None:
         self.done = True
@@ -92,6 +94,7 @@ class Feed:
 
     async def fill(self) -> None:
         """Fill the queues until the source ends or `close`; what goes wrong with it is its ``fault``."""
+        self._filling = True
         with self._scope:
             await self._fill()
 
@@ -101,6 +104,12 @@ class Feed:
     def close(self) -> None:
         """It is not wanted any more."""
         self._scope.cancel()
+        if not self._filling:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the source back."""
+        raise NotImplementedError
 
     def fail(self, reason: str) -> None:
         """Give the source up: what has come is what there is."""
@@ -161,7 +170,10 @@ class FileFeed(Feed):
         except KilnError as error:
             self._end(str(error))
         finally:
-            self._opened.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._opened.close()
 
     def fail(self, reason: str) -> None:
         self._opened.hung = True
@@ -211,4 +223,7 @@ class LiveFeed(Feed):
                 self._wake()
             self._end(f"stream {self._label} is over")
         finally:
-            self._reader.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._reader.close()

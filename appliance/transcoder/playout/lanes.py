@@ -6,11 +6,13 @@ from collections import deque
 
 import msgspec
 
+from appliance.errors import RemoteProtocolError
 from appliance.media.clock import NANOSECONDS
+from appliance.media.codecs.aac import AudioConfig
 from appliance.media.contracts import Input
 from appliance.media.track import Codec, Track
-from appliance.transcoder.demux import Slate, frame_ns
-from appliance.transcoder.playout.feeds import FileFeed, Feed, Unit
+from appliance.transcoder.demux import Slate
+from appliance.transcoder.playout.feeds import Feed, FileFeed, Unit
 from appliance.transcoder.playout.timetable import Entry
 
 #: A sound frame that begins later than this part of a frame after the one before leaves a hole, which is filled.
@@ -131,9 +133,9 @@ class Segment:
             return None
         return max(unit.pts + unit.duration for unit in list(queue)[-8:]) - self.origin + self.begin
 
-    def position(self, now: int) -> int:
-        """Where in its source it is (ns)."""
-        return (self.origin or 0) + max(0, now - self.begin)
+    def position(self, now: int, *, live: bool) -> int:
+        """Where in its source it is (ns); of a live one, how long it has been on."""
+        return (0 if live else self.origin or 0) + max(0, now - self.begin)
 
 
 class _Run:
@@ -162,17 +164,21 @@ class _Run:
         """When its next frame is to be sent (ns of the output); None: not known yet, or over."""
         if self.closed:
             return None
-        segment, lane = self._segment, self.lane
+        segment = self._segment
         limit = self._limit()
         unit = self._next(limit)
-        if self.closed:
-            return None
         if unit is not None:
             shift = self._shift + segment.begin - (segment.origin or 0)
             if self._slated is not None:
                 return self._slated
             return unit.dts + shift
-        feed = segment.feed
+        return self._without_unit(now, limit)
+
+    def _without_unit(self, now: int | None, limit: int | None) -> int | None:
+        """The source has nothing at hand, or the lane has just been closed."""
+        if self.closed:
+            return None
+        feed = self._segment.feed
         if self._queue is not None and feed is not None and not feed.done:
             # A live source is late; where this item is to end nobody waits for long.
             if now is None or limit is None or now < limit + LATE:
@@ -272,15 +278,23 @@ class _Run:
 def _same_decoder(one: Track, other: Track) -> bool:
     return (
         one.codec is other.codec
-        and one.codec_config == other.codec_config
+        and _same_config(one, other)
         and one.timescale == other.timescale
         and (one.width, one.height, one.frame_rate) == (other.width, other.height, other.frame_rate)
         and (one.sample_rate, one.channels) == (other.sample_rate, other.channels)
     )
 
 
-def slate_length(slate: Slate) -> int:
-    return len(slate.payloads) * slate.frame
+def _same_config(one: Track, other: Track) -> bool:
+    if one.codec_config == other.codec_config:
+        return True
+    if one.codec is not Codec.AAC:
+        return False
+    # There are several ways to write that there is no SBR.
+    try:
+        return AudioConfig.parse(one.codec_config) == AudioConfig.parse(other.codec_config)
+    except RemoteProtocolError:
+        return False
 
 
 def lanes_of(video: bool, audio_names: list[tuple[str, str, str]]) -> list[Lane]:
@@ -298,5 +312,3 @@ def default_silence(codec: Codec | None) -> Codec:
     """What silence is made in for a lane of ``codec``."""
     return codec if codec in (Codec.AAC, Codec.OPUS, Codec.MP3) else Codec.AAC
 
-
-__all__ = ["Lane", "Segment", "default_silence", "frame_ns", "lanes_of", "slate_length"]

@@ -6,7 +6,7 @@ Once on the air it stays there: what can't be played gives way to the fallback p
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -69,11 +69,12 @@ class OnAir:
 
 class Player:
     """``open_input`` gives what is fed, once there is something; ``find`` an output stream of this box by virtual host,
-    application and name. ``trouble``: why something else is seen than what the schedule says ("": nothing)."""
+    application and name. ``gives_up``: what can't be played ends it. ``trouble``: why something else is seen than what
+    the schedule says ("": nothing)."""
 
     def __init__(
         self, schedule: Schedule, *, label: str, root: Path, demuxers: Demuxers, find: FindStream, clock: Clock,
-        open_input: Callable[[], Input],
+        open_input: Callable[[], Input], gives_up: bool = False,
     ) -> None:  # fmt: skip
         stream = schedule.stream
         names = [(each.name, each.language, each.characteristics) for each in stream.audio_map] or [("", "", "")]
@@ -86,6 +87,7 @@ class Player:
         self._find = find
         self._clock = clock
         self._open_input = open_input
+        self._gives_up = gives_up
         self._input: Input | None = None
         self._lost = ""
         self._tolerance = stream.error_tolerance_ms * MS
@@ -107,6 +109,7 @@ class Player:
         ended it."""
         if not self.lanes:
             raise Unavailable("a channel without picture and sound")
+        faults: list[KilnError] = []
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -115,9 +118,12 @@ class Player:
                     await trio.sleep(self._step())
                     if self._lost:
                         raise Unavailable(self._lost)
+        except* KilnError as group:
+            faults.extend(_leaves(group))
         finally:
             if self._input is not None:
                 self._input.close("the channel ends")
+        raise faults[0]
 
     def change(self, schedule: Schedule) -> None:
         """From now on play this. What is on the air stays as long as it would be on now in the same way."""
@@ -142,7 +148,8 @@ class Player:
         segment = self._segment
         if segment is None:
             return None
-        return OnAir(segment.entry, segment.position(self._now()))
+        live = segment.entry is not None and segment.entry.item.live
+        return OnAir(segment.entry, segment.position(self._now(), live=live))
 
     def _now(self) -> int:
         return self._clock.monotonic() - self._zero
@@ -155,6 +162,8 @@ class Player:
         if self._segment is None or now >= self._look_at:
             self._look_at = now + LOOK_NS
             self._direct(now)
+            # Going on the air moves the zero.
+            now = self._now()
         segment, target = self._segment, self._input
         if segment is None or target is None:
             return LONGEST_SLEEP
@@ -299,7 +308,9 @@ class Player:
             due = failed
         return due, Cut.NOW, None
 
-    def _after_primary(self, segment: Segment, entry: Entry, now: int, wall: int) -> tuple[Entry, Cut, int | None] | None:
+    def _after_primary(
+        self, segment: Segment, entry: Entry, now: int, wall: int
+    ) -> tuple[Entry, Cut, int | None] | None:
         ends = self._ends_at(segment, now)
         if ends is None:
             return None
@@ -330,6 +341,8 @@ class Player:
 
     def _note(self, entry: Entry, reason: str, now: int) -> None:
         """``entry`` can't be played."""
+        if self._gives_up:
+            self._lost = reason
         self._failed = entry
         self._retry_at = now + RETRY_NS
         self.trouble = f"{entry.item.url}: {reason}"
@@ -404,6 +417,14 @@ class Player:
             if made:
                 found[lane.id] = made[0]
         return found
+
+
+def _leaves(group: BaseExceptionGroup[KilnError]) -> Iterator[KilnError]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _source_track(feed: Feed, lane: Lane) -> Track | None:

@@ -98,7 +98,7 @@ class Timetable:
         return self._entry(now, index, 0, wall)
 
     def fallback_after(self, entry: Entry | None) -> Entry | None:
-        """The first item of the fallback program, or the one that follows ``entry`` in it; it begins again and again."""
+        """The first item of the fallback program, or the one that follows ``entry`` in it, which is a loop."""
         program = self.schedule.fallback
         if program is None or not program.items:
             return None

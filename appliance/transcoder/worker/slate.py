@@ -86,7 +86,7 @@ def _silence(job: MakeSlate, codec: Codec) -> tuple[Track, list[bytes]]:
     context.flags |= _GLOBAL_HEADER
     context.open()
     samples = context.frame_size or 1024
-    payloads = []
+    payloads: list[bytes] = []
     for index in range(SILENT_FRAMES):
         frame = AudioFrame(context.format.name, layout, samples)
         for plane in frame.planes:

@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from tests.bench import api, encoding, passing, rates, rules, speed, viewers
+from tests.bench import api, encoding, ingests, passing, rates, rules, speed, viewers
 from tests.bench.figures import Figure, Row, table
 
 ROWS = (
@@ -22,6 +22,8 @@ ROWS = (
     Row("rates", "requests a second on one core", rates.rates),
     Row("api", "the API during a 1080p encode; start-up with 1 000 stored objects", api.api),
     Row("encode", "frames a CPU second of the pattern, beside ffmpeg", encoding.encode),
+    Row("srt16", "16 SRT ingests of 8 Mbit/s to LL-HLS, beside srt-live-transmit", ingests.srt_sixteen),
+    Row("rtmp20", "20 RTMP ingests of 6 Mbit/s before packaging", ingests.rtmp_twenty),
     Row("start", "start to API answer and to first part", speed.start),
     Row("publish", "RTMP publish to playlist and to part", speed.publish),
     Row("rules", "LL-HLS rules kept on a live stream", rules.kept),

@@ -47,11 +47,19 @@ def engine(
     *applications: Application, pinned: bool = False, tls: tuple[Path, Path] | None = None
 ) -> Iterator[KilnProcess]:
     """A running engine with these applications; ``pinned`` to one core."""
+    with running(ServerXml(applications or (application(),), certificate=tls), pinned=pinned) as kiln:
+        yield kiln
+
+
+@contextmanager
+def running(
+    server: ServerXml, *, pinned: bool = False, environment: dict[str, str] | None = None
+) -> Iterator[KilnProcess]:
+    """A running engine with this configuration."""
     prefix = ("taskset", "-c", str(ENGINE_CORE)) if pinned and ENGINE_CORE is not None else ()
-    server = ServerXml(applications or (application(),), certificate=tls)
     with (
         tempfile.TemporaryDirectory(prefix="kiln-bench-") as name,
-        KilnProcess(Path(name), server, prefix=prefix) as kiln,
+        KilnProcess(Path(name), server, prefix=prefix, environment=environment or {}) as kiln,
     ):
         yield kiln
 

@@ -19,7 +19,6 @@ from appliance.engine.alarms import Alarms
 from appliance.engine.certificate_store import CertificateStore
 from appliance.engine.certificates import Certificates
 from appliance.engine.channels import Channels
-from appliance.engine.channels import Channels
 from appliance.engine.commands import Commands
 from appliance.engine.configuration import Configuration
 from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fronts, HttpServers
@@ -100,7 +99,6 @@ class Engine:
             self.configuration.entries, Services(self.clock, self.supervisor, self.pool, self.publishers, self.alarms)
         )
         self.channels = Channels(self.directory, self.supervisor, self.alarms, self.media_root)
-        self.channels = Channels(self.directory, self.supervisor, self.alarms, self.media_root)
         self.tasks = TaskBoard(store, self.clock, self.supervisor, self.runners, self.alarms)
         self.statistics = Statistics(self.clock, self.directory, self.tasks, self.publishers)
         self.pulls = Pulls(
@@ -156,7 +154,6 @@ class Engine:
                 HttpServers(self.ports, self.supervisor).add("api-socket", fronts.api, local, API_LIMITS)
                 self.open_service("srt-play")
                 ingest.add_all()
-                self.channels.open(context)
                 self.channels.open(context)
                 self.pull_sources.extend(ingest.pull_sources)
                 await self.pulls.restore()

@@ -57,8 +57,6 @@ def _of_bind(bind: models.Bind) -> Iterator[tuple[str, str]]:
         for attr, element in elements.items():
             if getattr(part, attr) is not None:
                 yield f"Server/Bind/{group}/{element}", "port not opened"
-    if bind.providers.rtmp is not None and bind.providers.rtmp.tls_port is not None:
-        yield "Server/Bind/Providers/RTMP/TLSPort", "RTMPS is off"
 
 
 def without_effect_in(vhost: models.VirtualHost, *applications: models.Application) -> Iterator[tuple[str, str]]:
@@ -119,6 +117,13 @@ def _of_llhls(path: str, llhls: models.LLHlsPublisher) -> Iterator[tuple[str, st
 
 
 def _of_hls(path: str, hls: models.HlsPublisher) -> Iterator[tuple[str, str]]:
+    if hls.origin_mode:
+        yield f"{path}/OriginMode", "viewers are counted, and segments kept, as without it"
+    usual = models.CacheControl().chunklist_with_directives_max_age
+    if hls.cache_control.chunklist_with_directives_max_age != usual:
+        yield f"{path}/CacheControl/ChunklistWithDirectivesMaxAge", "HLS of version 3 has no directives"
+    if hls.default_query_string.queries:
+        yield f"{path}/DefaultQueryString", "requests are taken as they come"
     if hls.dvr.enable:
         yield f"{path}/DVR", "viewers can't rewind further than the playlist"
     if any(dump.enable for dump in hls.dumps):

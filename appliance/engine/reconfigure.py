@@ -180,7 +180,8 @@ def services(server: models.Server) -> Iterator[tuple[str, object]]:
         yield f"http:{place.name}", place
     providers, publishers = server.bind.providers, server.bind.publishers
     for name, bind in (
-        ("rtmp", providers.rtmp), ("srt", providers.srt), ("mpegts", providers.mpegts), ("srt-play", publishers.srt),
+        ("rtmp", providers.rtmp and providers.rtmp.port), ("rtmps", providers.rtmp and providers.rtmp.tls_port),
+        ("srt", providers.srt), ("mpegts", providers.mpegts), ("srt-play", publishers.srt),
     ):  # fmt: skip
         if bind is not None:
             yield name, (bind, server.ip)

@@ -58,11 +58,21 @@ def test_all_that_is_set_without_use_is_told_once(tmp_path: Path) -> None:
     profiles = ["HardwareAcceleration", "Decodes/OnlyKeyframes"]
     assert told == [
         *(f"Server/{path}" for path in server),
-        "Server/Bind/Providers/RTMP/TLSPort",
         f"{app}/Providers/RTMP/UseIncomingTimestamp",
         *(f"{app}/Publishers/LLHLS/{name}" for name in ("DRM",)),
         *(f"{app}/OutputProfiles/{name}" for name in profiles),
     ]
+
+
+HLS = """<HLS><OriginMode>true</OriginMode><DVR><Enable>true</Enable></DVR>
+<CacheControl><ChunklistWithDirectivesMaxAge>1</ChunklistWithDirectivesMaxAge></CacheControl>
+<DefaultQueryString><Query><Key>_HLS_rewind</Key><Value>YES</Value></Query></DefaultQueryString></HLS>"""
+
+
+def test_what_hls_of_version_3_does_without_is_told(tmp_path: Path) -> None:
+    told = [path for path, _ in without_effect(load(tmp_path, SERVER.replace("<OVT/>", HLS)))]
+    names = ["OriginMode", "CacheControl/ChunklistWithDirectivesMaxAge", "DefaultQueryString", "DVR"]
+    assert told[1:] == [f"VirtualHost tv/Application app/Publishers/HLS/{name}" for name in names]
 
 
 def test_what_is_written_as_the_default_is_not_told(tmp_path: Path) -> None:

@@ -2,6 +2,6 @@
 
 from appliance.providers.rtmp.provider import RtmpProvider
 from appliance.providers.rtmp.pull import RtmpPullSource
-from appliance.providers.rtmp.room import Counters
+from appliance.providers.rtmp.room import Counters, Room
 
-__all__ = ["Counters", "RtmpProvider", "RtmpPullSource"]
+__all__ = ["Counters", "Room", "RtmpProvider", "RtmpPullSource"]

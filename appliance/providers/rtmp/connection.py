@@ -101,7 +101,8 @@ class Connection:
         return ""
 
     async def run(self) -> None:
-        _keep_alive(self._socket)
+        if self._socket.family != socket.AF_UNIX:
+            keep_alive(self._socket)
         reason = "internal fault"
         try:
             with self._scope:
@@ -273,7 +274,7 @@ class Connection:
                 log.debug("refusal not read peer=%s reason=%s", self.peer.name, error)
 
 
-def _keep_alive(sock: trio.socket.SocketType) -> None:
+def keep_alive(sock: trio.socket.SocketType) -> None:
     """A publisher whose machine or network is gone is noticed after about 30 s of silence."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3)):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import trio
 
-from appliance.errors import ConfigError
 from appliance.media.contracts import Context
 from appliance.net.limits import Limits
 from appliance.net.listener import Listener, bind_listeners
 from appliance.net.tcp_server import serve_tcp
-from appliance.providers.rtmp.connection import Connection
+from appliance.net.tls import TlsContexts
+from appliance.providers.rtmp.connection import Connection, keep_alive
 from appliance.providers.rtmp.ingest import Peer
 from appliance.providers.rtmp.room import Counters, Room
+from appliance.providers.rtmp.tls import without_tls
 
 log = logging.getLogger("kiln.rtmp")
 
@@ -31,13 +33,14 @@ class RtmpProvider:
 
     name = "rtmp"
 
-    def __init__(self, context: Context, listeners: Sequence[Listener], *, limits: Limits | None = None) -> None:
-        """Raises ConfigError for a TLS listener: RTMPS is not terminated here."""
-        if any(listener.contexts is not None for listener in listeners):
-            raise ConfigError("RTMP over TLS is not served in this version", hint="remove TLSPort from Providers/RTMP")
+    def __init__(
+        self, context: Context, listeners: Sequence[Listener], *, limits: Limits | None = None,
+        room: Room | None = None,
+    ) -> None:  # fmt: skip
+        """Listeners with TLS serve RTMPS. ``room`` is shared with other providers of the same engine."""
         self.connections: set[Connection] = set()
         self._bytes_before = 0
-        self._room = Room(context.directory)
+        self._room = room or Room(context.directory)
         self._listeners = list(listeners)
         self._limits = limits or Limits()
 
@@ -75,7 +78,10 @@ class RtmpProvider:
                 listener.close()
 
     async def _listen(self, listener: Listener, *, task_status: trio.TaskStatus[None]) -> None:
-        await serve_tcp(listener.sock, self._handle, limits=self._limits, name="rtmp", task_status=task_status)
+        name, handle = "rtmp", self._handle
+        if listener.contexts is not None:
+            name, handle = "rtmps", partial(self._handle_tls, listener.contexts)
+        await serve_tcp(listener.sock, handle, limits=self._limits, name=name, task_status=task_status)
 
     async def _sweep(self, progress: Callable[[], None]) -> None:
         """One timer for the deadlines of all connections."""
@@ -87,6 +93,12 @@ class RtmpProvider:
                 reason = connection.overdue(now)
                 if reason:
                     connection.cancel(reason)
+
+    async def _handle_tls(self, contexts: TlsContexts, sock: trio.socket.SocketType, name: str) -> None:
+        keep_alive(sock)
+        async with without_tls(sock, contexts.default) as inner:
+            if inner is not None:
+                await self._handle(inner, name)
 
     async def _handle(self, sock: trio.socket.SocketType, name: str) -> None:
         peer = Peer(name, name.rpartition(":")[0])

@@ -102,9 +102,8 @@ class Output:
     def _request(self, what: KeyFrame) -> bool:
         """See ``Stream.request``. What is passed on has its key frames where its source has them."""
         transcoder = self.source.outputs.transcoder if self.source.outputs is not None else None
-        if transcoder is None or not any(planned.source.is_video and not planned.bypass for planned in self.plan.tracks):
-            return False
-        return transcoder.request_key_frame(what.since)
+        encoded = any(planned.source.is_video and not planned.bypass for planned in self.plan.tracks)
+        return encoded and transcoder is not None and transcoder.request_key_frame(what.since)
 
     def close(self) -> None:
         self._pending.clear()

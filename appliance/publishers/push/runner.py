@@ -11,6 +11,7 @@ import trio
 
 from appliance.errors import BadRequest, KilnError, NotBuilt
 from appliance.media.contracts import Context, Egress, OutputStream, Progress
+from appliance.media.events import EVENT_TRACK
 from appliance.media.packet import Packet
 from appliance.media.stream import Reader, Stream
 from appliance.media.tasks import Push, Task, TaskChanged, TaskState
@@ -100,6 +101,8 @@ class _Life:
         # The hub of the chosen tracks alone: what waits and what is dropped is then of these.
         self.relay = Stream(output.label, tracks, clock=output.stream.clock, epoch=output.stream.epoch)
         self._ids = frozenset(track.id for track in tracks)
+        #: Timed metadata goes along where there is a place for it.
+        self._events = task.protocol != "rtmp"
         push = output.application.publishers.push if isinstance(output.application, models.Application) else None
         self.connect_within = _seconds(push.connection_timeout if push else -1, CONNECT_MS)
         self.send_within = _seconds(push.send_timeout if push else -1, SEND_MS)
@@ -118,6 +121,8 @@ class _Life:
     def _pass_on(self, packet: Packet) -> None:
         if packet.track.id in self._ids:
             self.relay.publish(packet)
+        elif self._events and packet.track is EVENT_TRACK and packet.payload:
+            self.relay.inject(packet)
 
     async def end_with_source(self) -> None:
         await self.output.stream.wait_closed()

@@ -9,6 +9,7 @@ import trio
 
 from appliance.errors import BadRequest
 from appliance.media.contracts import OutputStream, Playlist
+from appliance.media.events import EVENT_TRACK
 from appliance.media.packet import Packet
 from appliance.media.track import Codec, Track
 from appliance.net.quiet_log import QuietLog
@@ -101,7 +102,7 @@ class Program:
         self.label = label
         self.name = name
         self.viewers: set[Viewer] = set()
-        self._muxer = Muxer(tracks)
+        self._muxer = Muxer(tracks, events=True)
         self._ids = frozenset(track.id for track in tracks)
         video = next((track.id for track in tracks if track.is_video), -1)
         self._reference = video if video >= 0 else tracks[0].id
@@ -124,7 +125,7 @@ class Program:
         sent, key = 0, False
         parts: list[bytes] = []
         for packet in packets:
-            if packet.track.id not in self._ids:
+            if packet.track.id not in self._ids and packet.track is not EVENT_TRACK:
                 continue
             starts = packet.track.id == self._reference and (packet.keyframe or not self._has_video)
             if starts and self._has_video and parts:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import io
 import os
 import pwd
 import socket
@@ -14,9 +15,11 @@ import av
 import pytest
 import trio
 
+from appliance.media.events import Cue, CueType, TimedMetadata, event_packet
 from appliance.media.packet import Packet
 from appliance.media.tasks import Push, TaskState
 from appliance.net import srt
+from appliance.protocols.id3 import Frame, build_tag
 from tests.kit.ffmpeg import B_FRAMES, SMALL, Ffmpeg, SourceSpec, source
 from tests.kit.frames import of_file
 from tests.kit.needs import NGINX_MODULES
@@ -66,6 +69,33 @@ async def test_tcp_listener_gets_every_frame(tmp_path: Path) -> None:
     with receiver(f"tcp://127.0.0.1:{port}?listen=1", tmp_path / "got.flv", "-f", "mpegts") as far_end:
         played = await pushed(push(f"tcp://127.0.0.1:{port}"), far_end)
     assert missing(tmp_path / "got.flv", played) == 0
+
+
+async def test_timed_metadata_goes_along_and_no_other_event() -> None:
+    tag = build_tag([Frame("TXXX", "who", "me")])
+    show = programme(source(SMALL), speed=2)
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    async with listener, pusher(show.output) as push_, trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            async with await listener.accept() as stream:
+                async for data in stream:
+                    got.extend(data)
+
+        got = bytearray()
+        nursery.start_soon(receive)
+        push_.start(task := push(f"tcp://127.0.0.1:{port}"))
+        await until(lambda: task.state is TaskState.STARTED)
+        await show.play(1)
+        show.output.stream.inject(event_packet(TimedMetadata(tag), 500))
+        show.output.stream.inject(event_packet(Cue(CueType.OUT), 500))
+        await show.play(1, begin=1)
+        show.output.stream.close()
+        await push_.ended()
+    with av.open(io.BytesIO(got), format="mpegts") as file:
+        (data,) = file.streams.data
+        assert [bytes(packet) for packet in file.demux(data) if packet.size] == [tag]
 
 
 async def test_udp_receiver_gets_every_frame(tmp_path: Path) -> None:

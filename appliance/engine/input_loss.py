@@ -145,6 +145,13 @@ class InputLoss:
         return self.fault is not None or bool(self._begin_at)
 
     @property
+    def described(self) -> dict[str, object]:
+        """What is wrong, for people; ``fault`` is "" while nothing is. ``since``: seconds since 1970."""
+        if self.fault is None:
+            return {"fault": ""}
+        return {"fault": self.fault.value, "reason": self.reason, "since": round(self.since_wall / NANOSECONDS, 3)}
+
+    @property
     def gone(self) -> bool:
         """The source has left, so that another one may have its place."""
         return self._gone

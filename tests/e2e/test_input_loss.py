@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import re
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import av
 import pytest
 import trio
 
 from tests.kit import ffmpeg
-from tests.kit.ffmpeg import SMALL, Ffmpeg, publish
+from tests.kit.ffmpeg import LONG, SMALL, publish
 from tests.kit.kiln import KilnProcess
 from tests.kit.llhls_client import LlhlsClient, Track
 from tests.kit.server_xml import LADDER, Application, ServerXml
@@ -72,8 +74,8 @@ def discontinuities(track: Track) -> int:
     )
 
 
-async def watch_a_loss(box: KilnProcess, app: str, name: str, master: str) -> tuple[LlhlsClient, float]:
-    """Publish, kill, wait, publish again; the client, and how long the source took to be back after its first frame."""
+async def watch_a_loss(box: KilnProcess, app: str, name: str, master: str) -> LlhlsClient:
+    """Publish, kill, wait, publish again."""
     client = LlhlsClient(box.hls(name, master, app))
     source = ffmpeg.source(SMALL)
     with trio.fail_after(60):
@@ -86,7 +88,7 @@ async def watch_a_loss(box: KilnProcess, app: str, name: str, master: str) -> tu
             with publish(source, box.rtmp(name, app)):
                 await trio.sleep(5)
             nursery.cancel_scope.cancel()
-    return client, 0.0
+    return client
 
 
 @pytest.mark.long
@@ -94,7 +96,7 @@ async def watch_a_loss(box: KilnProcess, app: str, name: str, master: str) -> tu
 def test_viewers_see_the_slate_and_then_the_source_again(
     box: KilnProcess, app: str, master: str, changes: int
 ) -> None:
-    client, _ = trio.run(watch_a_loss, box, app, "gone", master)
+    client = trio.run(watch_a_loss, box, app, "gone", master)
     assert waits(client.video) <= LONGEST_WAIT
     assert waits(client.audio) <= LONGEST_WAIT
     assert discontinuities(client.video) == changes
@@ -105,3 +107,93 @@ def test_viewers_see_the_slate_and_then_the_source_again(
     first, last = shown.index(True), len(shown) - shown[::-1].index(True)
     assert all(shown[first:last])
     assert 90 <= last - first <= 200, "four seconds of slate, and what the new publisher took to come"
+
+
+def test_a_source_that_falls_silent_is_replaced_by_the_slate_after_the_time_set(box: KilnProcess) -> None:
+    path = "/box/v1/vhosts/default/apps/app/streams/quiet"
+    with publish(ffmpeg.source(LONG), box.rtmp("quiet")) as publisher:
+        box.wait_stream("quiet")
+        time.sleep(2)
+        assert box.api(path)["loss"] == {"losses": 0, "late": 0, "fault": ""}
+        publisher.pause()
+        began = time.monotonic()
+        until(lambda: box.api(path)["loss"]["fault"], "no slate")
+        assert 1.0 <= time.monotonic() - began <= 2.5
+        told = box.api(path)["loss"]
+        assert (told["fault"], told["losses"]) == ("no input", 1)
+        assert "input:default/app/quiet" in [alarm["path"] for alarm in box.api("/box/v1/system")["alarms"]]
+        publisher.resume()
+        began = time.monotonic()
+        until(lambda: not box.api(path)["loss"]["fault"], "the source is not back")
+        assert time.monotonic() - began <= 2.5, "a key frame each second, and what it may take to catch up"
+        assert box.api(path)["loss"]["late"] > 0
+        assert "input:default/app/quiet" not in [alarm["path"] for alarm in box.api("/box/v1/system")["alarms"]]
+        before = box.api(path)["packets"]
+        time.sleep(1)
+        assert box.api(path)["packets"] - before >= 60, "pictures and sound"
+    assert box.call("DELETE", "/v1/vhosts/default/apps/app/streams/quiet")[0] == 200
+    assert "quiet" not in box.streams()
+
+
+def test_a_publisher_is_back_within_a_second_of_its_first_key_frame(box: KilnProcess) -> None:
+    source = ffmpeg.source(SMALL)
+    for _ in range(3):
+        with publish(source, box.rtmp("back")):
+            box.wait_stream("back")
+            until(lambda: not box.api("/box/v1/vhosts/default/apps/app/streams/back")["loss"]["fault"], "no source")
+            time.sleep(2)
+    times = dict.fromkeys(("publisher on", "publisher off", "input lost", "input back"), 0.0)
+    lost, back = [], []
+    for line in box.said(1_000_000).splitlines():
+        match = re.match(r"time=(\S+)Z .*?(publisher on|publisher off|input lost|input back) stream=default/app/back", line)
+        if match:
+            times[match[2]] = datetime.fromisoformat(match[1]).timestamp()
+            if match[2] == "publisher off":
+                lost.append(times["publisher off"] - times["input lost"])
+            if match[2] == "input back":
+                back.append(times["input back"] - times["publisher on"])
+    assert len(lost) >= 2
+    assert len(back) == 2
+    assert max(map(abs, lost)) <= 0.5
+    assert max(back) <= 1.0
+    assert box.call("DELETE", "/v1/vhosts/default/apps/app/streams/back")[0] == 200
+
+
+def test_a_stream_is_kept_no_longer_than_it_is_to_be(box: KilnProcess) -> None:
+    with publish(ffmpeg.source(SMALL), box.rtmp("short", "brief")):
+        box.wait_stream("short", app="brief")
+        time.sleep(0.5)
+    assert "short" in box.streams("brief")
+    box.wait_no_stream("short", app="brief", timeout=4)
+    assert "input:default/brief/short" not in [alarm["path"] for alarm in box.api("/box/v1/system")["alarms"]]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("extension", ["mp4", "ts"])
+def test_a_recording_goes_on_through_a_loss(box: KilnProcess, extension: str) -> None:
+    name = f"rec{extension}"
+    with publish(ffmpeg.source(SMALL), box.rtmp(name)):
+        box.wait_stream(name)
+        wanted = {"id": name, "stream": {"name": name}, "filePath": f"{name}.{extension}"}
+        assert box.call("POST", "/v1/vhosts/default/apps/app:startRecord", wanted)[0] == 200
+        time.sleep(4)
+    time.sleep(3)
+    with publish(ffmpeg.source(SMALL), box.rtmp(name)):
+        time.sleep(4)
+        assert box.call("POST", "/v1/vhosts/default/apps/app:stopRecord", {"id": name})[0] == 200
+        until(lambda: not box.call("POST", "/v1/vhosts/default/apps/app:records", {})[1]["response"], "still recorded")
+    assert box.call("DELETE", f"/v1/vhosts/default/apps/app/streams/{name}")[0] == 200
+    (path,) = (box.state / "media").rglob(f"{name}*.{extension}")
+    shown = pictures(path.read_bytes())
+    assert len(shown) >= 8 * 30
+    first, last = shown.index(True), len(shown) - shown[::-1].index(True)
+    assert 60 <= first
+    assert last <= len(shown) - 60
+    assert 60 <= sum(shown[first:last]) == last - first
+
+
+def until(condition: Callable[[], object], why: str, timeout: float = 10) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, why
+        time.sleep(0.02)

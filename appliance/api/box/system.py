@@ -85,6 +85,8 @@ class System:
             "mended": timeline.mended.as_dict() if timeline else {},
             "outputs": [],
         }
+        if found.loss is not None:
+            answer["loss"] = {"losses": found.loss.losses, "late": found.loss.late, **found.loss.described}
         transports = Transports(self._engine)
         answer |= transports.describe(found.label)
         outputs = found.outputs

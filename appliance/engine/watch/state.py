@@ -146,7 +146,7 @@ class State:
         """An input stream with the output streams made of it."""
         outputs = list(stream.outputs.by_name.values()) if stream.outputs else []
         timeline = stream.timeline
-        return {
+        item: Item = {
             "vhost": stream.vhost,
             "app": stream.app,
             "name": stream.name,
@@ -163,6 +163,11 @@ class State:
                 **transports.figures(stream.label),
             },
         }
+        if stream.loss is not None:
+            item["figures"] |= {"losses": stream.loss.losses, "late": stream.loss.late}
+            if stream.loss.fault is not None:
+                item["fault"] = stream.loss.described
+        return item
 
     def _output(self, stream: InputStream, view: LiveOutput) -> Item:
         output = view.output

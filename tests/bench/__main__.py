@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 
-from tests.bench import api, encoding, ingests, passing, rates, rules, speed, viewers
+from tests.bench import api, encoding, ingests, passing, rates, rules, speed, tasks, viewers
 from tests.bench.figures import Figure, Row, table
 
 ROWS = (
@@ -24,6 +24,9 @@ ROWS = (
     Row("encode", "frames a CPU second of the pattern, beside ffmpeg", encoding.encode),
     Row("srt16", "16 SRT ingests of 8 Mbit/s to LL-HLS, beside srt-live-transmit", ingests.srt_sixteen),
     Row("rtmp20", "20 RTMP ingests of 6 Mbit/s before packaging", ingests.rtmp_twenty),
+    Row("tasks", "one stream recorded, dumped and pushed to three, beside ffmpeg's tee", tasks.all_at_once),
+    Row("killed", "what a recording loses when the box is killed", tasks.killed),
+    Row("flap", "how soon a push is back after its target was away", tasks.flapped),
     Row("start", "start to API answer and to first part", speed.start),
     Row("publish", "RTMP publish to playlist and to part", speed.publish),
     Row("rules", "LL-HLS rules kept on a live stream", rules.kept),

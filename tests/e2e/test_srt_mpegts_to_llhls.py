@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from tests.kit import ffmpeg, frames
 from tests.kit.ffmpeg import B_FRAMES, SMALL, SourceSpec
-from tests.kit.kiln import KilnProcess
+from tests.kit.kiln import AUTHORIZATION, KilnProcess
 from tests.kit.llhls_client import LlhlsClient
 from tests.kit.ports import free_ports
 from tests.kit.server_xml import Application, ServerXml
@@ -90,6 +93,49 @@ def test_udp_in(box: tuple[KilnProcess, TransportXml]) -> None:
     port = server.transport[2]
     url = f"udp://127.0.0.1:{port}?pkt_size=1316"
     check(trio.run(deliver, kiln, SMALL, f"udp_{port}", url), SMALL)
+
+
+def test_what_the_transports_know_is_served(box: tuple[KilnProcess, TransportXml], tmp_path: Path) -> None:
+    """Figures of the publisher, of its transport stream and of a player: of the stream, and in the metrics."""
+    kiln, server = box
+    srt, play, udp = server.transport
+    args = ["-re", "-stream_loop", "-1", "-i", str(ffmpeg.source(SMALL)), "-c", "copy", "-f", "mpegts"]
+    watch = ["-i", f"srt://127.0.0.1:{play}?streamid=default/app/told", "-c", "copy", "-y", str(tmp_path / "seen.mp4")]
+    with (
+        ffmpeg.Ffmpeg([*args, f"srt://127.0.0.1:{srt}?streamid=default/app/told"]),
+        ffmpeg.Ffmpeg([*args, f"udp://127.0.0.1:{udp}?pkt_size=1316"]),
+    ):
+        kiln.wait_stream("told")
+        kiln.wait_stream(f"udp_{udp}")
+        with ffmpeg.Ffmpeg(watch):
+            found = players_of(kiln, "told")
+        assert found["srt"]["rttMs"] > 0
+        assert found["srt"]["latencyMs"] >= 120
+        assert found["srt"]["packets"] > 50
+        assert found["srt"]["lost"] >= found["srt"]["dropped"] >= 0
+        assert set(found["transport"]) == {"garbage", "continuity", "tables", "broken", "scrambled", "errors"}
+        assert found["outputs"][0]["srtPlayers"][0]["packets"] > 0
+        datagrams = kiln.api(f"/box/v1/vhosts/default/apps/app/streams/udp_{udp}")
+        assert "srt" not in datagrams
+        assert datagrams["transport"]["garbage"] == 0
+        asked = urllib.request.Request(kiln.api_url + "/metrics", headers={"Authorization": AUTHORIZATION})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=5) as answer:
+            metrics = answer.read().decode()
+    place = 'app="app",stream="told",vhost="default"'
+    assert metrics.count("kiln_srt_rtt_seconds{" + place + "}") == 1
+    assert "kiln_srt_dropped_packets_total{" + place + "}" in metrics
+    assert f'kiln_mpegts_damage_total{{app="app",fault="continuity",stream="udp_{udp}",vhost="default"}}' in metrics
+
+
+def players_of(kiln: KilnProcess, name: str) -> dict[str, Any]:
+    """The stream's figures once somebody plays it."""
+    deadline = time.monotonic() + 10
+    while True:
+        found: dict[str, Any] = kiln.api(f"/box/v1/vhosts/default/apps/app/streams/{name}")
+        if any(player["packets"] for output in found["outputs"] for player in output["srtPlayers"]):
+            return found
+        assert time.monotonic() < deadline, "no player"
+        time.sleep(0.05)
 
 
 def test_srt_out(box: tuple[KilnProcess, TransportXml], tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
+from appliance.api.box.backup import BackupApi
 from appliance.api.box.certificates import CertificatesApi
 from appliance.api.box.config import Config
 from appliance.api.box.recordings import Recordings
@@ -24,6 +25,7 @@ from appliance.api.openapi import OpenApi
 from appliance.api.routes import Route, RouteTable
 from appliance.api.status import status_app
 from appliance.api.view import EngineView
+from appliance.engine.backup import Backup
 from appliance.engine.engine import Engine, Fronts
 from appliance.engine.hosts import host_matches
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
@@ -41,6 +43,7 @@ def make_fronts(engine: Engine) -> Fronts:
         Watching(engine),
         Tokens(engine.named_tokens, engine.clock),
         Config(engine.config_import),
+        BackupApi(Backup(engine), engine.clock),
         CertificatesApi(engine.certificate_store, engine.clock),
         *_of_recordings(engine),
     )

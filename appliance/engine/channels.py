@@ -114,6 +114,17 @@ class Channels:
     def find(self, kind: ChannelKind, vhost: str, app: str, name: str) -> LiveChannel | None:
         return self._live.get((kind.name, vhost, app, name))
 
+    async def files(self) -> dict[Key, bytes]:
+        """What is in the files of all channels, by (kind, vhost, application, name). Raises Unavailable (the disk)."""
+        found: dict[Key, bytes] = {}
+        for kind, vhost, application in list(self._applications()):
+            folder = self._folder(kind, vhost, application.name)
+            files = await self._on_disk(partial(channel_files.scan, self._root, folder, kind.extension, {}))
+            for name, file in files.items():
+                if file.data is not None:
+                    found[kind.name, vhost, application.name, name] = file.data
+        return found
+
     async def create(self, kind: ChannelKind, vhost: str, app: str, name: str, data: bytes) -> None:
         """Raises NameTaken, Unavailable (the disk)."""
         async with self._turn:

@@ -21,7 +21,7 @@ from appliance.engine.pull_target import PullTarget
 from appliance.engine.services import Services
 from appliance.errors import BadRequest, Forbidden, KilnError, NameTaken, NotBuilt, NotFound, Unavailable
 from appliance.media.clock import Clock
-from appliance.media.contracts import Progress, PullRequest, PullSource, Source
+from appliance.media.contracts import Finished, Progress, PullRequest, PullSource, Source
 from appliance.settings.models import OriginProperties
 from appliance.settings.names import check_name
 from appliance.settings.store import Store
@@ -88,6 +88,8 @@ class Pull:
         self.on_demand = False
         #: Why an address can never be pulled, by address.
         self.refusals: dict[str, KilnError] = {}
+        #: Its programme is over.
+        self.finished = False
         self.on = False
         self.settled = trio.Event()
 
@@ -170,6 +172,8 @@ class Pulls:
     async def restore(self) -> None:
         """Take up what the store has. What it can't read is left there and told."""
         for key, blob in (await self._store.list(_STORED)).items():
+            if key in self._pulls:
+                continue
             try:
                 spec = msgspec.json.decode(blob, type=PullSpec)
             except msgspec.MsgspecError as error:
@@ -222,6 +226,9 @@ class Pulls:
                 progress()
                 began = trio.current_time()
                 gave = await self._try(pull, urls[position], progress)
+                if pull.finished and not pull.spec.persistent:
+                    await self._give_up(pull, pull.reason)
+                    return
                 position = (position + 1) % len(urls)
                 failures = 0 if gave else failures + 1
                 rounds, rest = divmod(failures, len(urls))
@@ -254,6 +261,7 @@ class Pulls:
         spec = pull.spec
         timeout = self._properties(spec).no_input_failover_timeout
         pull.url = url
+        pull.finished = False
         target: PullTarget | None = None
         try:
             source = self._source(spec, url)
@@ -263,6 +271,9 @@ class Pulls:
                 ignore_rtcp_sr_timestamp=spec.ignore_rtcp_sr_timestamp,
             )  # fmt: skip
             pull.reason = await target.feed(partial(source.pull, request, target, progress), timeout / 1000 + GRACE)
+        except Finished as error:
+            pull.finished = True
+            pull.reason = str(error)
         except (BadRequest, Forbidden, NotBuilt) as error:
             pull.refusals[url] = error
             pull.reason = str(error)

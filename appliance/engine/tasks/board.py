@@ -166,6 +166,8 @@ class TaskBoard:
         """Take up what the store has. What it can't read is left there and told."""
         for kind in KINDS:
             for key, blob in (await self._store.list(_stored(kind))).items():
+                if key in self._entries[kind.name]:
+                    continue
                 try:
                     entry = unpack(kind, blob)
                 except KilnError as error:
@@ -173,6 +175,7 @@ class TaskBoard:
                     self._alarms[f"task:{kind.name}:{key}"] = f"stored, and can't be read: {error}"
                     continue
                 self._put(key, entry)
+                self._begin_if_due(entry)
 
     def output_on(self, kind: Kind, output: OutputStream, wanted: list[Task]) -> Life:
         """An output stream is on the air. ``wanted`` are tasks of the configuration, for this life."""

@@ -33,6 +33,8 @@ LEAD = 2_500_000_000
 EARLY = 150_000_000
 #: Seconds between tries of what could not be played, and between looks at what is due.
 RETRY_NS = 1_000_000_000
+#: So long before its turn an item must be ready; then another takes its place (ns).
+LAST_TRY = 700_000_000
 LOOK_NS = 100_000_000
 #: The shortest and the longest sleep between frames (s): several go out at a time.
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.012, 0.05
@@ -325,6 +327,9 @@ class Player:
             until = entry.until
             by_plan = until is not None and wall + (ends - now) >= until - MS
             following = table.entry_after(entry, until if by_plan and until is not None else wall + ends - now)
+        elif ends - now > LAST_TRY:
+            # It failed a moment ago; there is time to try it again before its turn.
+            return None
         if following is None and now >= self._fallback_retry_at:
             following = table.fallback_after(None)
         return None if following is None else (following, Cut.END, None)

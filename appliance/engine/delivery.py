@@ -51,11 +51,14 @@ class Delivery:
     out tasks, by kind (``record``, ``push``, ``dump``): they tell ``changed`` of what is worth keeping."""
 
     def __init__(self, context: Context, changed: TaskChanged, disk: DiskClient) -> None:
-        self.llhls = LlhlsPublisher(context)
+        def short() -> str:
+            return disk.short
+
+        self.llhls = LlhlsPublisher(context, short)
         self.hls = HlsPublisher(context)
         self.thumbnail = ThumbnailPublisher(context)
         self.srt = SrtPublisher()
-        self.dumps = DumpRunner(context, self.llhls, changed)
+        self.dumps = DumpRunner(context, self.llhls, changed, short)
         #: With its counters, and the statistics of each player; None when SRT is off.
         self.srt_server: SrtPlayServer | None = None
         self._context = context

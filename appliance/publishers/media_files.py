@@ -24,8 +24,10 @@ T = TypeVar("T")
 class MediaFiles:
     """Paths are resolved ones (``resolve``). Raises Unavailable with the reason when the disk says no or nothing."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, short: Callable[[], str] = lambda: "") -> None:
+        """``short`` says why nothing large may be written now, "" when it may."""
         self.root = root
+        self._short = short
         self._limiter: trio.CapacityLimiter | None = None
 
     def resolve(self, path: str) -> Path:
@@ -33,7 +35,10 @@ class MediaFiles:
         return resolve(self.root, path)
 
     async def write(self, path: Path, buffers: Sequence[bytes]) -> None:
-        """The whole file, folders included; what was there is gone."""
+        """The whole file, folders included; what was there is gone. Raises Unavailable when the disk is short of room
+        too: what is left is for recordings."""
+        if reason := self._short():
+            raise Unavailable(f"the disk is {reason}, which is for recordings")
         await self._do(path, lambda: self._write(path, os.O_CREAT | os.O_TRUNC, 0, buffers))
 
     async def create(self, path: Path, data: bytes) -> None:

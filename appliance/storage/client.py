@@ -210,7 +210,17 @@ class DiskClient:
         """Bytes that are to stay free."""
         if not self.reserve_share:
             return 0
-        return max(int(self.usage.total * self.reserve_share), int(self.rate * RESERVE_SECONDS))
+        wanted = max(int(self.usage.total * self.reserve_share), int(self.rate * RESERVE_SECONDS))
+        # A volume that is small for the rate would keep no recording at all else.
+        return min(wanted, self.usage.total // 2)
+
+    @property
+    def short(self) -> str:
+        """"" or that less is free than is to stay free: what is left is for recordings."""
+        usage = self.usage
+        if not usage.total or usage.free >= self.reserve:
+            return ""
+        return f"nearly full: {usage.free >> 20} MiB free"
 
     @property
     def hours_left(self) -> float | None:
@@ -447,8 +457,8 @@ class DiskClient:
             self._told("disk", f"the disk of the recordings: {usage.error}")
         elif not self.fault:
             self._told("disk", "")
-        short = usage.total and usage.free < self.reserve
-        self._told("room", f"the disk of the recordings is nearly full: {usage.free >> 20} MiB free" if short else "")
+        short = self.short
+        self._told("room", f"the disk of the recordings is {short}" if short else "")
 
     def _send_limits(self) -> None:
         """The worker hears of what changed; of the reserve only in steps of a twentieth."""

@@ -60,6 +60,8 @@ class Dumps:
         try:
             if self._board.find(DUMP, vhost, app, task.id, task.stream) is not None:
                 raise NameTaken("Duplicate ID")
+            if task.info_file and any(task.info_file == each.info_file for each in self._all()):
+                raise NameTaken("Duplicate info file")
             if self._engine.delivery is not None:
                 await self._engine.delivery.dumps.check_disk(task)
             await self._board.start(DUMP, task)
@@ -101,6 +103,12 @@ class Dumps:
             for entry in self._board.entries(DUMP, vhost, app)
             if entry.task.stream == output and (not task_id or entry.task.id == task_id)
         ]
+
+    def _all(self) -> Iterator[Dump]:
+        """Those that may be about to write their info file, too."""
+        for entry in self._board.all():
+            if isinstance(entry.task, Dump) and entry.task.enabled:
+                yield entry.task
 
     def _check_output(self, vhost: str, app: str, output: str) -> None:
         """Raises NotFound."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import trio
@@ -28,11 +29,14 @@ MOST_FILES = 1000
 
 
 class DumpRunner:
-    """``llhls`` has the streams, ``files`` writes below the media root."""
+    """``llhls`` has the streams; ``short`` says why nothing may be written below the media root now, "" when it may."""
 
-    def __init__(self, context: Context, llhls: LlhlsPublisher, changed: TaskChanged = lambda task: None) -> None:
+    def __init__(
+        self, context: Context, llhls: LlhlsPublisher, changed: TaskChanged = lambda task: None,
+        short: Callable[[], str] = lambda: "",
+    ) -> None:  # fmt: skip
         self._clock = context.clock
-        self._files = MediaFiles(context.media_root)
+        self._files = MediaFiles(context.media_root, short)
         self._llhls = llhls
         self._changed = changed
 

@@ -31,6 +31,8 @@ MOST_CACHED = 16 * 1024 * 1024
 #: A disk that says no is asked again after so many seconds.
 RETRY_AFTER = 2.0
 LOOK_EVERY = 1.0
+#: What expires can be fetched for so many seconds of media more: players have it in their playlists still.
+GRACE = 30.0
 
 
 class Stored:
@@ -61,6 +63,9 @@ class Archive:
         self._max_duration = max_duration
         self._duration = 0.0
         self._saved: set[int] = set()
+        #: Not listed any more, and still to be had.
+        self._leaving: deque[Segment] = deque()
+        self._leaving_for = 0.0
 
     def path(self, segment: Segment) -> Path:
         return self.folder / f"{segment.msn}.{segment.name.rpartition('.')[2]}"
@@ -99,12 +104,25 @@ class Archive:
         self.expired += 1
         self._duration -= segment.duration
         if isinstance(self._files.get(segment.name), Stored):
+            self._leaving.append(segment)
+            self._leaving_for += segment.duration
+        else:
+            # It may be in memory yet: then that is no place to keep it.
+            self._forget(segment)
+        while self._leaving_for > GRACE:
+            oldest = self._leaving.popleft()
+            self._leaving_for -= oldest.duration
+            self._forget(oldest)
+
+    def _forget(self, segment: Segment) -> None:
+        if isinstance(self._files.get(segment.name), Stored):
             del self._files[segment.name]
         if segment.msn in self._saved:
             self._saved.discard(segment.msn)
             self.trash.append(self.path(segment))
-        following = self.segments[0] if self.segments else None
-        left_behind = following is not None and following.init is not segment.init
+        if not self.segments or segment.init is self.segments[0].init:
+            return
+        left_behind = all(each.init is not segment.init for each in self._leaving)
         if left_behind and self._files.get(segment.init.name) is segment.init:
             del self._files[segment.init.name]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -35,9 +35,10 @@ class LlhlsPublisher:
 
     name = "llhls"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, short: Callable[[], str] = lambda: "") -> None:
+        """``short`` says why nothing may be written to the disk now, "" when it may."""
         self._context = context
-        self._disk = MediaFiles(context.media_root)
+        self._disk = MediaFiles(context.media_root, short)
         self._on_air: OnAir[Live] = OnAir()
         self.app = Delivery(context, self._on_air)
 

@@ -168,6 +168,24 @@ async def test_a_disk_that_says_no_is_tried_again(tmp_path: Path) -> None:
             stop.set()
 
 
+async def test_a_disk_that_is_short_of_room_is_told_and_waited_for(tmp_path: Path) -> None:
+    async with station(segment_duration=1.0) as box:
+        box.context.media_root = tmp_path
+        reason = "nearly full: 1 MiB free"
+        runner = DumpRunner(box.context, box.publisher, short=lambda: reason)
+        stream = box.start([VIDEO, AUDIO])
+        await until(lambda: box.publisher.live("default", "app", "cam"))
+        publish(stream, media(4))
+        task, stop = dump_task(), trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runner.run, task, output_of(box, stream), stop, lambda: None)
+            await until(lambda: task.error == "the disk is nearly full: 1 MiB free, which is for recordings")
+            assert [path.name for path in (tmp_path / "tmp/d").iterdir()] == ["dump.info"]
+            reason = ""
+            await until(lambda: not task.error and task.sequence >= 6)
+            stop.set()
+
+
 async def test_what_leads_out_is_refused(tmp_path: Path) -> None:
     async with station() as box:
         runner = runner_of(box, tmp_path)

@@ -89,6 +89,35 @@ async def test_what_is_too_old_goes_from_the_disk(tmp_path: Path) -> None:
         assert len(box.live().files) < 200
 
 
+async def test_what_has_just_expired_can_be_fetched_for_a_while(tmp_path: Path) -> None:
+    async with rewinding(tmp_path, max_duration=25) as box:
+        stream, feed = box.start(AV), Feed(AV)
+        await trio.sleep(0.05)
+        await burst(stream, feed, 20)
+        name = box.live().windows[0].playlist_name
+        oldest = segments((await box.get(name)).text)[0]
+        await burst(stream, feed, 20)
+        assert oldest not in (await box.get(name)).text
+        assert (await box.get(oldest)).status_code == 200
+        await burst(stream, feed, 25)
+        assert (await box.get(oldest)).status_code == 404
+        await trio.sleep(0.3)
+        assert len(list((tmp_path / "tmp/dvr/#default#app/cam/0").iterdir())) <= 25 + 30 + 3
+
+
+async def test_a_disk_that_is_short_of_room_is_for_recordings(tmp_path: Path) -> None:
+    async with rewinding(tmp_path) as box:
+        reason = "nearly full: 1 MiB free"
+        box.publisher = LlhlsPublisher(box.context, lambda: reason)
+        stream, feed = box.start(AV), Feed(AV)
+        await trio.sleep(0.05)
+        await burst(stream, feed, 10)
+        assert not (tmp_path / "tmp").exists()
+        reason = ""
+        await trio.sleep(2.1)
+        assert list((tmp_path / "tmp/dvr/#default#app/cam/0").iterdir())
+
+
 async def test_a_disk_that_says_no_shortens_the_past_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "tmp").write_text("no folder")
     async with rewinding(tmp_path) as box:

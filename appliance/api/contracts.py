@@ -94,6 +94,45 @@ _STATISTICS = obj(
     avgThroughputIn=COUNT, avgThroughputOut=COUNT, maxThroughputIn=COUNT, maxThroughputOut=COUNT,
     lastThroughputIn=COUNT, lastThroughputOut=COUNT, connections={"type": "object", "additionalProperties": COUNT},
 )  # fmt: skip
+_MILLISECONDS: Schema = {"type": "integer"}
+_ITEM = obj("url", url=URL, start=_MILLISECONDS, duration=_MILLISECONDS, fallbackOnErr=FLAG)
+_PROGRAMS = array(obj("scheduled", name=TEXT, scheduled=TIME, repeat=FLAG, items=array(_ITEM)))
+_FALLBACK = obj(items=array(_ITEM))
+_SCHEDULED_CHANNEL = obj(
+    "stream",
+    stream=obj(
+        "name", name=NAME, bypassTranscoder=FLAG, videoTrack=FLAG, audioTrack=FLAG, errorToleranceDurationMs=COUNT,
+        audioMap=array(obj("name", name=TEXT, language=TEXT, characteristics=TEXT)),
+    ),
+    programs=_PROGRAMS, fallbackProgram=_FALLBACK,
+)  # fmt: skip
+_SOURCES = array(
+    obj(
+        "name url trackMap", name=TEXT, url=URL,
+        trackMap=array(
+            obj(
+                "sourceTrackName newTrackName", sourceTrackName=TEXT, newTrackName=TEXT, bitrateConf=COUNT,
+                framerateConf=COUNT,
+            )
+        ),
+    )
+)  # fmt: skip
+_PLAYLISTS = array(
+    obj(
+        "name fileName", name=TEXT, fileName=NAME,
+        options=obj(webrtcAutoAbr=FLAG, hlsChunklistPathDepth={"type": "integer"}, enableTsPackaging=FLAG),
+        renditions=array(
+            obj(
+                "name", name=TEXT, video=TEXT, audio=TEXT, videoIndexHint={"type": "integer"},
+                audioIndexHint={"type": "integer"},
+            )
+        ),
+    )
+)  # fmt: skip
+_MULTIPLEX_CHANNEL = obj(
+    "outputStream sourceStreams", outputStream=obj("name", name=NAME, bypassTranscoder=FLAG), sourceStreams=_SOURCES,
+    playlists=_PLAYLISTS,
+)  # fmt: skip
 _NAMES = array(TEXT)
 _FOLLOW = "text/event-stream"
 
@@ -104,6 +143,10 @@ _STATS = "/v1/stats/current"
 _CREATED = (403, 404, 409)
 
 CONTRACTS: dict[tuple[str, str], Contract] = {
+    ("POST", "/v1/managers/api:reloadCertificate"): Contract(statuses=(400, 500)),
+    ("POST", "/v1/vhosts:reloadAllCertificates"): Contract(statuses=(500,)),
+    ("POST", "/v1/vhosts/{v}:reloadAllCertificates"): Contract(statuses=(500,)),
+    ("POST", "/v1/vhosts/{a}:reloadCertificate"): Contract(statuses=(500,)),
     ("GET", "/v1/version"): Contract(response=obj("version gitVersion", version=TEXT, gitVersion=TEXT)),
     ("GET", "/v1/vhosts"): Contract(response=_NAMES),
     ("POST", "/v1/vhosts"): Contract(Many(models.VirtualHost), results=True, statuses=_CREATED),
@@ -180,6 +223,21 @@ CONTRACTS: dict[tuple[str, str], Contract] = {
         statuses=(404, 503),
     ),
     ("POST", f"{_STREAM}:concludeHlsLive"): Contract(obj(urgent=FLAG), optional=True, statuses=(404, 503)),
+    ("GET", f"{_APP}/scheduledChannels"): Contract(response=_NAMES),
+    ("POST", f"{_APP}/scheduledChannels"): Contract(_SCHEDULED_CHANNEL, success=201, statuses=_CREATED),
+    ("GET", f"{_APP}/scheduledChannels/{{s}}"): Contract(response=ANY, statuses=(400,)),
+    ("PATCH", f"{_APP}/scheduledChannels/{{s}}"): Contract(
+        obj(programs=_PROGRAMS, fallbackProgram=_FALLBACK), success=201, statuses=_CREATED
+    ),
+    ("DELETE", f"{_APP}/scheduledChannels/{{s}}"): Contract(statuses=(400,)),
+    ("GET", f"{_APP}/multiplexChannels"): Contract(response=_NAMES),
+    ("POST", f"{_APP}/multiplexChannels"): Contract(_MULTIPLEX_CHANNEL, success=201, statuses=_CREATED),
+    ("GET", f"{_APP}/multiplexChannels/{{s}}"): Contract(response=ANY, statuses=(400,)),
+    ("PATCH", f"{_APP}/multiplexChannels/{{s}}"): Contract(
+        obj(sourceStreams=_SOURCES, playlists=_PLAYLISTS), success=201, statuses=_CREATED
+    ),
+    ("DELETE", f"{_APP}/multiplexChannels/{{s}}"): Contract(statuses=(400,)),
+    ("GET", f"{_STATS}/internals"): Contract(response=_NAMES),
     ("GET", _STATS): Contract(response=_STATISTICS),
     ("GET", f"{_STATS}/vhosts/{{v}}"): Contract(response=_STATISTICS),
     ("GET", f"{_STATS}/vhosts/{{v}}/apps/{{a}}"): Contract(response=_STATISTICS),

@@ -38,6 +38,8 @@ _SINGULAR = {
     "vhosts": "vhost", "apps": "app", "streams": "stream", "outputProfiles": "outputProfile", "alarms": "alarm",
     "tokens": "token", "scheduledChannels": "channel", "multiplexChannels": "channel",
 }  # fmt: skip
+#: Another change takes too long, or the disk is full.
+_WRITING = ("POST", "PATCH", "DELETE")
 _NAME = re.compile(r"\{[a-z]\}")
 _OPERATION_ID = re.compile(r"[^A-Za-z0-9]+")
 _DESCRIPTION = (
@@ -111,7 +113,7 @@ class Document:
                     for name, text in contract.query.items()
                 ),
             ],
-            "responses": self._responses(contract, bool(names)),
+            "responses": self._responses(contract, bool(names), writes=route.method in _WRITING),
         }
         if path.endswith(":"):
             operation["operationId"] += "_settings"
@@ -139,11 +141,13 @@ class Document:
             },
         }
 
-    def _responses(self, contract: Contract, named: bool) -> dict[str, Any]:
+    def _responses(self, contract: Contract, named: bool, *, writes: bool) -> dict[str, Any]:
         statuses = {401, 403, 429, *contract.statuses}
         statuses |= {404} if named else set()
         statuses |= {400, 413} if contract.request is not None else set()
-        responses = {str(status): _error(status) for status in sorted(statuses)}
+        statuses |= {400} if contract.query else set()
+        statuses |= {503, 507} if writes else set()
+        responses = {str(status): _error(status, pieces=contract.results) for status in sorted(statuses)}
         if contract.raw:
             content: dict[str, Any] = {contract.raw: {}}
         elif contract.results:
@@ -228,8 +232,9 @@ def _envelope(response: Schema | None) -> Schema:
     return {"type": "object", "properties": properties, "required": ["message", "statusCode"]}
 
 
-def _error(status: int) -> dict[str, Any]:
-    return {
-        "description": http.HTTPStatus(status).phrase,
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Envelope"}}},
-    }
+def _error(status: int, *, pieces: bool = False) -> dict[str, Any]:
+    """``pieces``: where all pieces of an array came to the same, that is the status of the whole."""
+    schema: Schema = {"$ref": "#/components/schemas/Envelope"}
+    if pieces:
+        schema = {"anyOf": [schema, {"$ref": "#/components/schemas/Results"}]}
+    return {"description": http.HTTPStatus(status).phrase, "content": {"application/json": {"schema": schema}}}

@@ -8,7 +8,7 @@ from functools import partial
 import trio
 
 from appliance.engine.directory import Directory
-from appliance.engine.mpegts_ports import find_target, mpegts_ports
+from appliance.engine.mpegts_ports import find_target, mpegts_groups, mpegts_ports
 from appliance.engine.ports import Ports
 from appliance.engine.srt_ports import srt_ports
 from appliance.errors import KilnError
@@ -132,6 +132,9 @@ class Ingest:
         def look_up(port: MpegtsPort) -> Target | None:
             return find_target(port, addresses, applications())
 
+        def group_failed(group: MpegtsPort, error: KilnError | None) -> None:
+            self._ports.lacking("mpegts", f"{group.host}:{group.port}", error)
+
         def opened(places: Sequence[tuple[str, str, int]]) -> None:
             self._ports.forget("mpegts")
             for scheme, host, port in places:
@@ -139,8 +142,10 @@ class Ingest:
             self._ports.attempted("mpegts")
 
         async def start(progress: Progress) -> None:
-            places = mpegts_ports(bind, addresses, applications())
-            self.mpegts = MpegtsProvider(self._context, places, look_up, opened)
+            self.mpegts = MpegtsProvider(
+                self._context, mpegts_ports(bind, addresses), look_up, opened,
+                groups=lambda: mpegts_groups(applications()), group_failed=group_failed,
+            )  # fmt: skip
             try:
                 await self.mpegts.run(progress)
             except KilnError as error:

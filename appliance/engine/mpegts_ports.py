@@ -12,16 +12,18 @@ from appliance.settings.ports import parse_ports
 Applications = Iterable[tuple[str, models.Application]]
 
 
-def mpegts_ports(bind: models.BindMpegts, addresses: Sequence[str], applications: Applications) -> list[MpegtsPort]:
-    """The ports of Bind on each address, and the multicast groups that applications join."""
+def mpegts_ports(bind: models.BindMpegts, addresses: Sequence[str]) -> list[MpegtsPort]:
+    """The ports of Bind on each address."""
     listed = parse_ports(bind.port, "udp")
-    own = [MpegtsPort(host, port, listed.protocol) for host in addresses for port in listed.numbers]
-    groups = {
-        MpegtsPort(stream.group, port, "udp", stream.interface): None
-        for _, _, stream in _streams(applications) if stream.group
-        for port in parse_ports(stream.port, "udp").numbers
-    }  # fmt: skip
-    return [*own, *groups]
+    return [MpegtsPort(host, port, listed.protocol) for host in addresses for port in listed.numbers]
+
+
+def mpegts_groups(applications: Applications) -> Iterator[MpegtsPort]:
+    """The multicast groups that applications join, each at least once."""
+    for _, _, stream in _streams(applications):
+        if stream.group:
+            for port in parse_ports(stream.port, "udp").numbers:
+                yield MpegtsPort(stream.group, port, "udp", stream.interface)
 
 
 def find_target(port: MpegtsPort, addresses: Sequence[str], applications: Applications) -> Target | None:

@@ -68,6 +68,13 @@ class Ports:
         self.forget(service)
         self.attempted(service)
 
+    def lacking(self, service: str, part: str, error: KilnError | None) -> None:
+        """An alarm that a part of ``service`` is not listened on while the rest is; ``error`` None: it is over."""
+        if error is None:
+            self._alarms.pop(f"port:{service}:{part}", None)
+        else:
+            self._alarms[f"port:{service}:{part}"] = str(error)
+
     def opened(self, service: str, scheme: str, host: str, port: int) -> None:
         """For a service that binds its ports by itself: it listens there."""
         self._alarms.pop(f"port:{service}", None)

@@ -18,6 +18,7 @@ from appliance.settings.models.providers import Providers
 from tests.kit import ffmpeg
 from tests.kit.ffmpeg import SMALL, TINY, Ffmpeg
 from tests.kit.frames import of_file
+from tests.kit.ports import free_port
 from tests.kit.recording_directory import RecordingDirectory, provider_context
 
 CAPTURE = (Path(__file__).parents[1] / "protocols" / "corpus" / "mpegts" / "h264-aac.ts").read_bytes()
@@ -91,6 +92,37 @@ async def test_multicast() -> None:
         with publish(TINY, url):
             opened = await directory.opened()
             await opened.wait(lambda this: len(this.of("Video")) > 30)
+
+
+async def test_groups_are_joined_and_left_while_it_runs() -> None:
+    directory = RecordingDirectory()
+    group = MpegtsPort("239.255.77.2", free_port(), "udp", "127.0.0.1")
+    lost = MpegtsPort("239.255.77.3", free_port(), "udp", "192.0.2.1")
+    wanted: list[MpegtsPort] = []
+    told: list[tuple[str, bool]] = []
+    shown: list[list[str]] = []
+    settings = MpegtsSettings()
+    providers = Providers(mpegts=settings)
+    directory.applications["default", "app"] = Application(name="app", type="live", providers=providers)
+    async with provider_context(directory) as context:
+        provider = MpegtsProvider(
+            context, [MpegtsPort("127.0.0.1", 0)], lambda port: Target("default", "app", "group", settings),
+            lambda places: shown.append([host for _, host, _ in places]),
+            groups=lambda: wanted, group_failed=lambda port, error: told.append((port.host, error is not None)),
+        )  # fmt: skip
+        await context.nursery.start(lambda task_status: provider.run(lambda: None, task_status=task_status))
+        assert shown == [["127.0.0.1"]]
+        with publish(TINY, f"udp://{group.host}:{group.port}?pkt_size=1316&localaddr=127.0.0.1"), trio.fail_after(15):
+            wanted[:] = [group, lost]
+            opened = await directory.opened()
+            await opened.wait(lambda this: len(this.of("Video")) > 10)
+            assert shown[-1] == ["127.0.0.1", group.host]
+            assert told == [(lost.host, True)]
+            wanted.clear()
+            assert await opened.wait_closed(5) == "no application wants the group any longer"
+        assert shown[-1] == ["127.0.0.1"]
+        assert told == [(lost.host, True), (lost.host, False)]
+        context.nursery.cancel_scope.cancel()
 
 
 async def test_the_first_sender_has_the_port_until_it_is_silent() -> None:

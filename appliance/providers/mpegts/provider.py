@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import trio
 
+from appliance.errors import KilnError
 from appliance.media.contracts import Context
 from appliance.net.listener import Listener
 from appliance.net.quiet_log import QuietLog
@@ -21,6 +22,8 @@ from appliance.providers.mpegts.session import Counters, Session, Target, withou
 log = logging.getLogger("kiln.mpegts")
 
 _SWEEP: Final = 0.25
+#: How often the groups that are wanted are looked at (s).
+_LOOK_AT_GROUPS: Final = 1.0
 _READ_SIZE: Final = 64 * 1024
 
 
@@ -34,11 +37,22 @@ class MpegtsPort:
     interface: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A multicast group that was joined."""
+
+    receiver: UdpReceiver
+    session: Session
+    scope: trio.CancelScope
+
+
 class MpegtsProvider:
     """A supervised child: ``run`` serves until cancelled. ``counters`` may be read at any time.
 
     ``look_up(port)`` tells which stream a port feeds; it is asked when a source begins, so that settings may change.
-    ``opened(shown)`` is called with what is listened on once all are bound: (scheme, host, port) of each.
+    ``opened(shown)`` is called with what is listened on whenever that has changed: (scheme, host, port) of each.
+    ``groups()`` tells once a second which multicast groups are wanted now: they are joined and left while the rest goes
+    on. ``group_failed(group, why)`` hears of one that could not be joined, and with None once that is over.
     """
 
     name = "mpegts"
@@ -46,8 +60,14 @@ class MpegtsProvider:
     def __init__(
         self, context: Context, ports: Sequence[MpegtsPort], look_up: Callable[[MpegtsPort], Target | None],
         opened: Callable[[Sequence[tuple[str, str, int]]], None] | None = None,
+        groups: Callable[[], Iterable[MpegtsPort]] = tuple,
+        group_failed: Callable[[MpegtsPort, KilnError | None], None] = lambda port, error: None,
     ) -> None:  # fmt: skip
         self.counters = Counters()
+        self._groups = groups
+        self._group_failed = group_failed
+        self._joined: dict[MpegtsPort, _Group] = {}
+        self._lacking: set[MpegtsPort] = set()
         self._directory = context.directory
         self._receivers = [(port, UdpReceiver(port.host, port.port, port.interface)) for port in ports
                            if port.protocol != "tcp"]  # fmt: skip
@@ -75,20 +95,66 @@ class MpegtsProvider:
         try:
             for _, place in self._places:
                 place.bind()
-            if self._opened is not None:
-                self._opened([(port.protocol, place.host, place.port) for port, place in self._places])
+            self._tell_opened()
             async with trio.open_nursery() as nursery:
                 for port, receiver in self._receivers:
                     nursery.start_soon(self._receive, port, receiver)
                 for port, listener in self._listeners:
                     await nursery.start(self._listen, port, listener)
+                self._adjust(nursery)
                 task_status.started()
-                await self._sweep(progress)
+                await self._sweep(progress, nursery)
         finally:
+            for group in self._joined.values():
+                group.receiver.close()
             for session in self._sessions:
                 session.end("the box stops")
             for _, place in self._places:
                 place.close()
+
+    def _tell_opened(self) -> None:
+        if self._opened is not None:
+            groups = [(port, group.receiver) for port, group in self._joined.items()]
+            self._opened([(port.protocol, place.host, place.port) for port, place in (*self._places, *groups)])
+
+    def _adjust(self, nursery: trio.Nursery) -> None:
+        """Join what is wanted and leave what is not."""
+        wanted = dict.fromkeys(self._groups())
+        gone = [port for port in self._joined if port not in wanted]
+        for port in gone:
+            group = self._joined.pop(port)
+            group.scope.cancel()
+            group.session.end("no application wants the group any longer")
+            self._sessions.remove(group.session)
+            group.receiver.close()
+        for port in self._lacking - wanted.keys():
+            self._lacking.discard(port)
+            self._group_failed(port, None)
+        fresh = [port for port in wanted if port not in self._joined and self._join(port, nursery)]
+        if gone or fresh:
+            self._tell_opened()
+
+    def _join(self, port: MpegtsPort, nursery: trio.Nursery) -> bool:
+        """A group that can't be joined is tried again with the next look."""
+        receiver = UdpReceiver(port.host, port.port, port.interface)
+        try:
+            receiver.bind()
+        except KilnError as error:
+            if port not in self._lacking:
+                log.warning("group not joined on=%s reason=%r", receiver, str(error))
+                self._lacking.add(port)
+                self._group_failed(port, error)
+            return False
+        if port in self._lacking:
+            self._lacking.discard(port)
+            self._group_failed(port, None)
+        group = self._joined[port] = _Group(receiver, self._session(port, str(receiver), "UDP"), trio.CancelScope())
+        nursery.start_soon(self._receive_group, group)
+        return True
+
+    async def _receive_group(self, group: _Group) -> None:
+        with group.scope:
+            await self._receive_from(group.receiver, group.session)
 
     def _session(self, port: MpegtsPort, shown: str, transport: str) -> Session:
         session = Session(self._directory, self.counters, shown, transport, partial(self._look_up, port))
@@ -96,7 +162,9 @@ class MpegtsProvider:
         return session
 
     async def _receive(self, port: MpegtsPort, receiver: UdpReceiver) -> None:
-        session = self._session(port, str(receiver), "UDP")
+        await self._receive_from(receiver, self._session(port, str(receiver), "UDP"))
+
+    async def _receive_from(self, receiver: UdpReceiver, session: Session) -> None:
         while True:
             batch = await receiver.receive()
             now = trio.current_time()
@@ -137,11 +205,15 @@ class MpegtsProvider:
             if session.hears(peer):
                 session.end(reason)
 
-    async def _sweep(self, progress: Callable[[], None]) -> None:
+    async def _sweep(self, progress: Callable[[], None], nursery: trio.Nursery) -> None:
+        looked = trio.current_time()
         while True:
             progress()
             await trio.sleep(_SWEEP)
             now = trio.current_time()
+            if now - looked >= _LOOK_AT_GROUPS:
+                looked = now
+                self._adjust(nursery)
             for session in self._sessions:
                 session.sweep(now)
 

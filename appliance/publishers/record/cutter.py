@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from appliance.media.clock import NANOSECONDS, rescale
+from appliance.media.events import EVENT_TRACK
 from appliance.media.packet import Packet
 from appliance.media.track import Track
 
@@ -59,6 +60,13 @@ class Part:
             self._since = shown
         self.elapsed_ns = max(self.elapsed_ns, shown - self._first_ns)
 
+    def add_event(self, packet: Packet) -> None:
+        """``packet`` of EVENT_TRACK; one from before the file is at its start."""
+        base = rescale(*self._zero, packet.track.timescale)
+        begin = rescale(*self.start, packet.track.timescale)
+        time = max(packet.pts, begin) - base
+        self.ready.append(Packet(packet.track, time, time, 0, False, packet.payload))
+
     def _settle(self, packet: Packet, duration: int) -> None:
         duration = max(0, duration)
         self._durations[packet.track.id] = duration
@@ -104,9 +112,12 @@ Action = tuple[str, Part, list[Packet]]
 class Cutter:
     """``tracks`` are what is recorded of the stream. ``due(elapsed_ns)`` says at a key frame whether the next file
     begins there, when the current one has that much. With ``continuous`` the times of a file go on where those of the
-    one before ended."""
+    one before ended. With ``events`` timed metadata goes into the file that is begun last."""
 
-    def __init__(self, tracks: Sequence[Track], due: Callable[[int], bool], *, continuous: bool = False) -> None:
+    def __init__(
+        self, tracks: Sequence[Track], due: Callable[[int], bool], *, continuous: bool = False, events: bool = False
+    ) -> None:  # fmt: skip
+        self._events = events
         self._tracks = {track.id: track for track in tracks}
         self._due = due
         self._continuous = continuous
@@ -129,6 +140,8 @@ class Cutter:
         track = packet.track
         known = self._tracks.get(track.id)
         if known is None:
+            if self._events and track is EVENT_TRACK and packet.payload and self._current is not None:
+                self._current.add_event(packet)
             return
         if known is not track:
             self._tracks[track.id] = track

@@ -18,7 +18,7 @@ from appliance.media.track import Track
 from appliance.publishers.record.cutter import Action, Cutter, Part
 from appliance.publishers.record.paths import Places
 from appliance.publishers.record.schedule import Due, parse_schedule
-from appliance.publishers.record.writers import Writer, container_of, holds, make_writer
+from appliance.publishers.record.writers import Writer, container_of, holds, holds_events, make_writer
 from appliance.settings import models
 from appliance.storage.client import DiskClient, DiskFault, RecordedFile
 from appliance.storage.entry import Entry
@@ -181,7 +181,10 @@ class Session:
 
     def _cutter(self) -> Cutter:
         tracks = [self._stream.tracks.get(track.id, track) for track in self._tracks]
-        return Cutter(tracks, self._is_due, continuous=self._task.segmentation_rule == "continuity")
+        return Cutter(
+            tracks, self._is_due, continuous=self._task.segmentation_rule == "continuity",
+            events=holds_events(self._places.pattern),
+        )  # fmt: skip
 
     def _is_due(self, elapsed_ns: int) -> bool:
         if self._schedule is not None:
@@ -246,7 +249,7 @@ class Session:
 
     async def _open(self, part: Part) -> _File:
         task = self._task
-        wall = self._clock.wall()
+        wall, monotonic = self._clock.wall(), self._clock.monotonic()
         target = self._places.file(task.sequence, wall)
         writer = make_writer(target, list(part.tracks.values()), part.lead)
         folder = target.rpartition("/")[0]
@@ -267,7 +270,7 @@ class Session:
         task.bytes = task.time = 0
         self._changed(task)
         log.info("recording stream=%s task=%s path=%s", self._stream.label, task.id, target)
-        return _File(writer, sink, entry, self._clock.monotonic())
+        return _File(writer, sink, entry, monotonic)
 
     async def _close(self, part: Part, file: _File, last: bool) -> None:
         task = self._task

@@ -28,7 +28,7 @@ class Writer(Protocol):
 
 class TsWriter:
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._muxer = Muxer(tracks)
+        self._muxer = Muxer(tracks, events=True)
 
     def head(self) -> bytes:
         return self._muxer.tables()
@@ -62,6 +62,11 @@ def container_of(path: str) -> Container:
 
 def holds(path: str, track: Track) -> bool:
     return track.codec in _KINDS[extension(path)][1]
+
+
+def holds_events(path: str) -> bool:
+    """Whether timed metadata has a place in such a file."""
+    return _KINDS[extension(path)][0] == "ts"
 
 
 def make_writer(path: str, tracks: Sequence[Track], lead: tuple[int, int]) -> Writer:

@@ -157,13 +157,14 @@ async def until(condition: Callable[[], object], within: float = 10) -> None:
 
 
 def demuxed(path: Path) -> list[list[Sample]]:
-    """(time shown, payload) of each packet, a list for each track in the order of the file."""
+    """(time shown, payload) of each packet, a list for each track in the order of the file; that of the timed metadata
+    only where there is some."""
     with av.open(str(path), "r") as container:
         samples: list[list[Sample]] = [[] for _ in container.streams]
         for packet in container.demux():
             if packet.size and packet.pts is not None and packet.time_base is not None:
                 samples[packet.stream.index].append((packet.pts * packet.time_base, bytes(packet)))
-    return samples
+        return [each for each, stream in zip(samples, container.streams, strict=True) if each or stream.type != "data"]
 
 
 def decoded(path: Path) -> int:

@@ -15,8 +15,10 @@ import pytest
 import trio
 
 from appliance.errors import BadRequest, NotFound
+from appliance.media.events import Cue, CueType, TimedMetadata, event_packet
 from appliance.media.tasks import TaskState
 from appliance.media.track import Codec
+from appliance.protocols.id3 import Frame, build_tag
 from appliance.settings import models
 from tests.publishers.record.kit import (
     Studio,
@@ -48,6 +50,24 @@ async def test_a_recording_holds_every_frame(tmp_path: Path, extension: str) -> 
     assert task.output_file == f"out/a.{extension}"
     assert task.total_bytes == box.files[0].stat().st_size
     assert abs(task.total_time - 6000) < 100
+
+
+async def test_timed_metadata_is_recorded_where_it_has_a_place(tmp_path: Path) -> None:
+    tracks, packets = clip()
+    tag = build_tag([Frame("TXXX", "who", "me")])
+    async with studio(tmp_path, tracks) as box:
+        box.start(file_path="/${Sequence}.ts", info_path="/a.xml", interval=3000)
+        for number, packet in enumerate(repeated(packets, 3)):
+            box.stream.publish(packet)
+            if number % 20 == 0:
+                await trio.lowlevel.checkpoint()
+            if packet.keyframe and packet.track.is_video:
+                box.stream.inject(event_packet(TimedMetadata(tag), packet.dts * 1000 // packet.track.timescale))
+                box.stream.inject(event_packet(Cue(CueType.IN), 0))
+        await box.finish()
+    events = [event for name in ("0.ts", "1.ts") for event in demuxed(tmp_path / name)[2]]
+    keys = [packet for packet in repeated(packets, 3) if packet.keyframe and packet.track.is_video]
+    assert [data for _, data in events] == [tag] * len(keys)
 
 
 @pytest.mark.parametrize(("video", "extension"), [

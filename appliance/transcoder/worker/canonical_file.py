@@ -33,8 +33,10 @@ class FileTrack:
         self._annexb = False
         self._length_size = 4
         self._adts = False
-        self._next = 0
+        self._next: int | None = None
+        self._last = -(1 << 62)
         self._broken = 0
+        self._reorder = int(getattr(stream.codec_context, "has_b_frames", 0) or 0)
         config = bytes(stream.codec_context.extradata or b"")
         if module is not None:
             self._annexb = config[:1] != b"\1"
@@ -48,10 +50,13 @@ class FileTrack:
         """``(pts, dts, duration, keyframe, payload)`` in ticks of ``track``. Raises RemoteProtocolError when nothing of
         the file can be made sense of."""
         duration = self._ticks(packet.duration or 0)
-        start = self._ticks_from_origin(packet.dts if packet.dts is not None else packet.pts)
-        dts = self._next if start is None else start
         shown = self._ticks_from_origin(packet.pts)
-        pts = dts if shown is None else shown
+        dts = self._ticks_from_origin(packet.dts)
+        if dts is None:
+            # Matroska tells no decoding times of the first frames.
+            dts = self._next if self._next is not None else (shown or 0) - self._reorder * duration
+        dts = self._last = max(dts, self._last + 1)
+        pts = dts if shown is None else max(dts, shown)
         self._next = dts + duration
         try:
             if self._module is not None:

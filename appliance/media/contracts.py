@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from appliance.errors import KilnError
 from appliance.media.clock import Clock
 from appliance.media.stream import Stream
 from appliance.media.track import Track
@@ -175,6 +176,10 @@ class PullRequest:
     ignore_rtcp_sr_timestamp: bool = False
 
 
+class Finished(KilnError):
+    """A pulled source came to the end of its programme; pulled again it would only begin from the start."""
+
+
 class PullSource(Protocol):
     """One way to fetch a stream from elsewhere. The engine (``engine/pulls.py``) tries the URLs in order, tries again,
     and keeps the input stream through all of it; a source makes one connection and feeds it."""
@@ -191,7 +196,7 @@ class PullSource(Protocol):
         time), send every frame, and return when the source ends by itself.
 
         Raises Unavailable (can't be reached, refused, fell silent: another try may help), BadRequest (such a URL can
-        never be pulled) and RemoteProtocolError. Cancelled when the stream is no longer wanted.
+        never be pulled), RemoteProtocolError, and Finished. Cancelled when the stream is no longer wanted.
         """
 
 

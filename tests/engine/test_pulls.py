@@ -17,7 +17,7 @@ from appliance.engine.pulls import PullFailed, Pulls, PullSpec
 from appliance.engine.services import Services
 from appliance.errors import BadRequest, ConfigError, KilnError, NameTaken, NotBuilt, Unavailable
 from appliance.media.clock import Clock
-from appliance.media.contracts import Input, Progress, PullRequest, Source
+from appliance.media.contracts import Finished, Input, Progress, PullRequest, Source
 from appliance.media.track import Codec, MediaType, Track
 from appliance.settings import models
 from appliance.settings.store import Result, Store, Transaction, _transact
@@ -30,8 +30,9 @@ AUDIO = Track(id=1, media=MediaType.AUDIO, codec=Codec.AAC, timescale=48000, sam
 
 @dataclass
 class Scripted:
-    """``rtsp://<how>``: ``live`` gives frames for ever, ``brief`` for 3 s, ``once`` a track and silence, ``dead`` is
-    refused, ``hole`` never answers, ``wrong`` can't be, ``sound`` gives sound alone, ``breaks`` is a fault of ours."""
+    """``rtsp://<how>``: ``live`` gives frames for ever, ``brief`` for 3 s, ``finishes`` too, ``once`` a track and
+    silence, ``dead`` is refused, ``hole`` never answers, ``wrong`` can't be, ``sound`` gives sound alone, ``breaks`` is
+    a fault of ours."""
 
     kind: str = "RtspPull"
     provider: str = "rtsp_pull"
@@ -61,6 +62,10 @@ class Scripted:
 
     async def over(self, target: Input) -> None:
         await self.live(target, 3)
+
+    async def finishes(self, target: Input) -> None:
+        await self.live(target, 3)
+        raise Finished("the end of the film")
 
     async def sound(self, target: Input) -> None:
         target.prepare([AUDIO])
@@ -170,6 +175,19 @@ async def test_addresses_are_tried_in_order_in_rounds(tmp_path: Path, jumping: t
         assert on.live == ["cam"]
     async with stage(tmp_path) as on:
         assert [pull.spec.urls for pull in on.pulls] == [("rtsp://dead/x", "rtsp://live/x")]
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+async def test_the_end_of_a_programme_is_the_end_unless_it_is_persistent(
+    persistent: bool, tmp_path: Path, jumping: trio.testing.MockClock
+) -> None:
+    async with stage(tmp_path) as on:
+        await on.pulls.create(spec("finishes", "live", persistent=persistent))
+        await trio.sleep(5)
+        assert [how for how, _ in on.source.tried] == (["finishes", "live"] if persistent else ["finishes"])
+        assert on.live == (["cam"] if persistent else [])
+    async with stage(tmp_path) as on:
+        assert len(list(on.pulls)) == persistent
 
 
 @pytest.mark.parametrize(

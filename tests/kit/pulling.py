@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from appliance.errors import KilnError
-from appliance.media.contracts import Context, PullRequest, PullSource, Source
+from appliance.media.contracts import Context, Finished, PullRequest, PullSource, Source
 from tests.kit.recording_directory import RecordedInput, RecordingDirectory, provider_context
 
 
@@ -23,6 +23,8 @@ async def pulled(
         async def pull() -> None:
             try:
                 await source.pull(request, target, lambda: None)
+            except Finished:
+                pass
             except KilnError as error:
                 fault.append(error)
             target.close("over")

@@ -11,7 +11,7 @@ from urllib.parse import urldefrag, urljoin
 import trio
 
 from appliance.errors import BadRequest, KilnError
-from appliance.media.contracts import Context, Input, Progress, PullRequest
+from appliance.media.contracts import Context, Finished, Input, Progress, PullRequest
 from appliance.protocols.m3u8 import MasterPlaylist, MediaPlaylist, Rendition, Variant
 from appliance.providers.hls.fetch import SCHEMES, Fetcher
 from appliance.providers.hls.follow import Follower
@@ -25,7 +25,7 @@ _CARRIED: Final = ("avc1", "avc3", "hvc1", "hev1", "av01", "vp09", "mp4a", "opus
 
 class HlsPullSource:
     """Live playlists are played from three target durations before their end on, those with an end from their
-    beginning, both in real time.
+    beginning, both in real time; their end is the end of the stream (Finished).
 
     Of a master playlist the variant of the highest bandwidth is taken; ``#variant=N`` behind the URL takes the N-th
     (from 0), ``#bandwidth=N`` the highest that needs no more than N bit/s. Sound in a group of its own comes along.
@@ -69,6 +69,7 @@ class HlsPullSource:
                     )  # fmt: skip
                     tasks.append(follower.run)
             await _together(tasks, Player(target, lanes, signal).run)
+            raise Finished("the playlist has ended")
 
 
 async def _together(feeders: list[Callable[[], Awaitable[None]]], play: Callable[[], Awaitable[None]]) -> None:

@@ -27,6 +27,7 @@ from appliance.engine.dynamic_applications import DynamicApplications
 from appliance.engine.editor import Editor
 from appliance.engine.http_places import HttpPlace, http_places
 from appliance.engine.import_config import ConfigImport
+from appliance.engine.garbage import collect_garbage
 from appliance.engine.ingest import PORTS, Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.origins import Origins
@@ -203,6 +204,7 @@ class Engine:
         add(ChildSpec(name="certificates", start=self.certificate_store.run, order=0))
         add(ChildSpec(name="statistics", start=self.statistics.run, order=5))
         add(ChildSpec(name="loop-lag", start=self.lag.run, order=0))
+        add(ChildSpec(name="garbage", start=collect_garbage, order=0))
         add(ChildSpec(name="watchdog", start=Watchdog(notifier, self.lag, self._trouble).run, order=0))
 
     def _is_waited_in(self, vhost: str, app: str) -> bool:

@@ -25,9 +25,9 @@ from appliance.engine.delivery import API_LIMITS, DELIVERY_LIMITS, Delivery, Fro
 from appliance.engine.directory import Directory
 from appliance.engine.dynamic_applications import DynamicApplications
 from appliance.engine.editor import Editor
+from appliance.engine.garbage import collect_garbage
 from appliance.engine.http_places import HttpPlace, http_places
 from appliance.engine.import_config import ConfigImport
-from appliance.engine.garbage import collect_garbage
 from appliance.engine.ingest import PORTS, Ingest
 from appliance.engine.not_built import without_effect
 from appliance.engine.origins import Origins

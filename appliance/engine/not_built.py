@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import msgspec
 
 from appliance.settings import models
+from appliance.settings.models.providers import Provider
 
 NOT_ENFORCED = "not enforced in this version"
 
@@ -89,8 +90,12 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
     for attr, element in PUBLISHERS.items():
         if getattr(application.publishers, attr) is not None:
             yield f"{path}/Publishers/{element}", "off"
-    if (rtmp := application.providers.rtmp) is not None:
-        yield from _of_rtmp(f"{path}/Providers/RTMP", rtmp)
+    for element, provider in (
+        ("RTMP", application.providers.rtmp), ("SRT", application.providers.srt),
+        ("MPEGTS", application.providers.mpegts),
+    ):  # fmt: skip
+        if provider is not None:
+            yield from _of_times(f"{path}/Providers/{element}", provider)
     if (llhls := application.publishers.llhls) is not None:
         yield from _of_llhls(f"{path}/Publishers/LLHLS", llhls)
     if (hls := application.publishers.hls) is not None:
@@ -104,10 +109,10 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
     yield from _of_profiles(f"{path}/OutputProfiles", application.output_profiles)
 
 
-def _of_rtmp(path: str, rtmp: models.RtmpProvider) -> Iterator[tuple[str, str]]:
-    if rtmp.timestamp_mode.lower() == "original":
+def _of_times(path: str, provider: Provider) -> Iterator[tuple[str, str]]:
+    if provider.timestamp_mode.lower() == "original":
         yield f"{path}/TimestampMode", "times start at zero"
-    if rtmp.use_incoming_timestamp:
+    if provider.use_incoming_timestamp:
         yield f"{path}/UseIncomingTimestamp", "times start at zero"
 
 

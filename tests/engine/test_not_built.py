@@ -75,6 +75,16 @@ def test_what_hls_of_version_3_does_without_is_told(tmp_path: Path) -> None:
     assert told[1:] == [f"VirtualHost tv/Application app/Publishers/HLS/{name}" for name in names]
 
 
+def test_times_of_the_source_are_kept_by_no_provider(tmp_path: Path) -> None:
+    mode = "<TimestampMode>Original</TimestampMode>"
+    wanted = f"<RTMP>{mode}</RTMP><SRT>{mode}</SRT><MPEGTS>{mode}</MPEGTS>"
+    told = [path for path, _ in without_effect(load(tmp_path, SERVER.replace("<RTMP/><SRT/>", wanted)))]
+    names = ("RTMP", "SRT", "MPEGTS")
+    assert [path for path in told if "/Providers/" in path] == [
+        f"VirtualHost tv/Application app/Providers/{name}/TimestampMode" for name in names
+    ]
+
+
 def test_what_is_written_as_the_default_is_not_told(tmp_path: Path) -> None:
     plain = EVERYTHING.replace("true", "false").replace(">4<", ">2<").replace(">edge<", ">origin<")
     told = [path for path, _ in without_effect(load(tmp_path, plain))]

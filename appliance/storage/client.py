@@ -55,6 +55,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.25, 5.0
 FINISH_SECONDS = 3.5
 #: The reserve covers this much of recording at the measured rate.
 RESERVE_SECONDS = 600
+#: A volume with less is told as nearly full, whatever the reserve is.
+LEAST_FREE = 4 << 20
 #: The rate is measured over so many reports of five seconds.
 RATE_REPORTS = 12
 USAGE_SECONDS = 5
@@ -218,7 +220,7 @@ class DiskClient:
     def short(self) -> str:
         """"" or that less is free than is to stay free: what is left is for recordings."""
         usage = self.usage
-        if not usage.total or usage.free >= self.reserve:
+        if not usage.total or usage.free >= max(self.reserve, LEAST_FREE):
             return ""
         return f"nearly full: {usage.free >> 20} MiB free"
 

@@ -68,12 +68,13 @@ class Muxer:
     are put in by themselves: before the first packet, before each key frame of the video, and every 100 ms. The clock
     reference (PCR) is on the first video track, else on the first track. A packet whose Track is a new generation is a
     new version of the program map. ``events`` adds a stream of ID3 timed metadata: of event packets (tracks of codec
-    ID3 that are not among ``tracks``), or fed by ``id3``.
+    ID3 that are not among ``tracks``), or fed by ``id3``; with ``late_events`` the program map lists it from the first
+    event packet on, which is all the same to those that never see one.
 
     Raises BadRequest for tracks that can't be carried, and when there is none.
     """
 
-    def __init__(self, tracks: Sequence[Track], *, events: bool = False) -> None:
+    def __init__(self, tracks: Sequence[Track], *, events: bool = False, late_events: bool = False) -> None:
         if not tracks:
             raise BadRequest("no track to carry in a transport stream")
         self._streams: dict[int, _Stream] = {}
@@ -91,9 +92,9 @@ class Muxer:
         self._has_video = clock.is_video
         own = next((one for one in self._streams.values() if one.track.codec is Codec.ID3), None)
         self._events: _Stream | None = own
+        self._late_events = late_events and own is None
         if events and own is None:
-            track = Track(id=-1, media=MediaType.DATA, codec=Codec.ID3, timescale=CLOCK)
-            self._events = _Stream(FIRST_PID + len(tracks), 0xBD, track)
+            self._events = self._event_stream()
         self._version = 0
         self._pat = section_packets(
             PAT_PID, section(PAT_TABLE, 1, 0, bytes((0, PROGRAM, 0xE0 | PMT_PID >> 8, PMT_PID & 0xFF)))
@@ -116,9 +117,16 @@ class Muxer:
         track = packet.track
         stream = self._streams.get(track.id)
         if stream is None:
-            if track.codec is Codec.ID3 and self._events is not None and packet.payload:
-                return self.id3(packet.pts * CLOCK // track.timescale, packet.payload)
-            return b""
+            if track.codec is not Codec.ID3 or not packet.payload:
+                return b""
+            tables = b""
+            if self._events is None and self._late_events:
+                self._events = self._event_stream()
+                self._remap()
+                tables = self._tables()
+            if self._events is None:
+                return b""
+            return tables + self.id3(packet.pts * CLOCK // track.timescale, packet.payload)
         if track is not stream.track:
             self._change(stream, track)
         scale = track.timescale
@@ -184,9 +192,17 @@ class Muxer:
 
     def _change(self, stream: _Stream, track: Track) -> None:
         stream.use(track)
+        self._remap()
+        self._tables_due = -_WRAP
+
+    def _remap(self) -> None:
+        """The program map has changed."""
         self._version = (self._version + 1) & 31
         self._pmt = self._program_map()
-        self._tables_due = -_WRAP
+
+    def _event_stream(self) -> _Stream:
+        track = Track(id=-1, media=MediaType.DATA, codec=Codec.ID3, timescale=CLOCK)
+        return _Stream(FIRST_PID + len(self._streams), 0xBD, track)
 
     # Packets.
 

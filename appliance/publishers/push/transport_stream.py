@@ -65,7 +65,7 @@ class _Muxed:
     """Packets as a transport stream, from a key frame of the video on."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._muxer = Muxer(tracks, events=True)
+        self._muxer = Muxer(tracks, late_events=True)
         self._waits = any(track.is_video for track in tracks)
 
     def mux(self, packets: list[Packet]) -> bytes:

@@ -28,7 +28,7 @@ class Writer(Protocol):
 
 class TsWriter:
     def __init__(self, tracks: Sequence[Track]) -> None:
-        self._muxer = Muxer(tracks, events=True)
+        self._muxer = Muxer(tracks, late_events=True)
 
     def head(self) -> bytes:
         return self._muxer.tables()

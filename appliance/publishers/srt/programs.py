@@ -102,7 +102,7 @@ class Program:
         self.label = label
         self.name = name
         self.viewers: set[Viewer] = set()
-        self._muxer = Muxer(tracks, events=True)
+        self._muxer = Muxer(tracks, late_events=True)
         self._ids = frozenset(track.id for track in tracks)
         video = next((track.id for track in tracks if track.is_video), -1)
         self._reference = video if video >= 0 else tracks[0].id

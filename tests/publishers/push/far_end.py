@@ -14,7 +14,7 @@ from tests.kit.frames import of_file, slices_digest
 @contextmanager
 def receiver(url: str, file: Path, *input_options: str) -> Iterator[Ffmpeg]:
     """Writes what comes to ``url`` into ``file`` (FLV, for every tag in it stands by itself)."""
-    arguments = [*input_options, "-i", url, "-map", "0:v", "-map", "0:a", "-c", "copy", "-f", "flv", "-y"]
+    arguments = [*input_options, "-i", url, "-map", "0", "-c", "copy", "-f", "flv", "-y"]
     with Ffmpeg([*arguments, "-flush_packets", "1", str(file)], log=file.with_suffix(".log")) as ffmpeg:
         yield ffmpeg
 

@@ -93,7 +93,7 @@ async def test_timed_metadata_goes_along_and_no_other_event() -> None:
         await show.play(1, begin=1)
         show.output.stream.close()
         await push_.ended()
-    with av.open(io.BytesIO(got), format="mpegts") as file:
+    with av.open(io.BytesIO(got), "r", format="mpegts") as file:
         (data,) = file.streams.data
         assert [bytes(packet) for packet in file.demux(data) if packet.size] == [tag]
 

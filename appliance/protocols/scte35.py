@@ -1,8 +1,13 @@
-"""SCTE 35: the splice information section of a splice_insert, as EXT-X-DATERANGE carries it."""
+"""SCTE 35: the splice information section of a splice_insert, as EXT-X-DATERANGE and transport streams carry it."""
 
 from __future__ import annotations
 
+from typing import Final, NamedTuple
+
+from appliance.errors import RemoteProtocolError
 from appliance.protocols.mpegts.psi import crc32
+
+_TABLE: Final = 0xFC
 
 _TICKS = (1 << 33) - 1
 _SPLICE_INSERT = 5
@@ -23,3 +28,67 @@ def splice_insert(identifier: int, time: int, *, out: bool, duration: int = 0, a
     head = (0xFC3 << 12 | len(body) + 4).to_bytes(3, "big")
     section = head + body
     return section + crc32(section).to_bytes(4, "big")
+
+
+class SpliceInsert(NamedTuple):
+    """``time`` and ``duration`` are 90 kHz ticks; ``time`` None: at once; ``duration`` 0: not told."""
+
+    id: int
+    out: bool
+    time: int | None
+    duration: int
+    auto_return: bool
+
+
+def read_splice_insert(section: bytes) -> SpliceInsert | None:
+    """A whole splice_info_section; None for other commands, for encrypted ones, and where an event is called off.
+
+    Raises RemoteProtocolError.
+    """
+    if len(section) < 20 or section[0] != _TABLE or crc32(section):
+        raise RemoteProtocolError("not a splice information section")
+    if section[4] & 0x80 or section[13] != _SPLICE_INSERT:
+        return None
+    adjust = int.from_bytes(section[4:9], "big") & _TICKS
+    body = section[14:-4]
+    if len(body) < 6:
+        raise RemoteProtocolError("splice_insert ends early")
+    if body[4] & 0x80:
+        return None
+    identifier, flags = int.from_bytes(body[:4], "big"), body[5]
+    at, time = 6, None
+    immediate = flags & 0x10
+    if flags & 0x40:
+        if not immediate:
+            time, at = _splice_time(body, at)
+    else:
+        # Component by component: the first one's time is taken for all.
+        count, at = _byte(body, at), at + 1
+        for _ in range(count):
+            at += 1
+            if not immediate:
+                each, at = _splice_time(body, at)
+                time = each if time is None else time
+    duration, auto_return = 0, False
+    if flags & 0x20:
+        auto_return = _byte(body, at) & 0x80 != 0
+        duration = _ticks(body, at)
+    if time is not None:
+        time = time + adjust & _TICKS
+    return SpliceInsert(identifier, flags & 0x80 != 0, time, duration, auto_return)
+
+
+def _splice_time(body: bytes, at: int) -> tuple[int | None, int]:
+    return (_ticks(body, at), at + 5) if _byte(body, at) & 0x80 else (None, at + 1)
+
+
+def _byte(body: bytes, at: int) -> int:
+    if at >= len(body):
+        raise RemoteProtocolError("splice_insert ends early")
+    return body[at]
+
+
+def _ticks(body: bytes, at: int) -> int:
+    if at + 5 > len(body):
+        raise RemoteProtocolError("splice_insert ends early")
+    return int.from_bytes(body[at : at + 5], "big") & _TICKS

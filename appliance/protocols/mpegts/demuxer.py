@@ -10,11 +10,13 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from appliance.errors import RemoteProtocolError
+from appliance.media.events import Splice, TimedMetadata
 from appliance.media.track import Track
 from appliance.protocols.mpegts.audio import AudioFramer, Framer, LatmFramer, OpusFramer, ac3, adts, mpeg_audio
 from appliance.protocols.mpegts.psi import NULL_PID, PACKET, PAT_PID, SYNC
 from appliance.protocols.mpegts.sections import ElementaryStream, SectionReader, parse_pat, parse_pmt
 from appliance.protocols.mpegts.video import VideoReader
+from appliance.protocols.scte35 import read_splice_insert
 
 _PACKETS: Final = Struct(">I184s")
 #: So many packets in a row must have their sync byte where it is due before they are believed after garbage.
@@ -30,6 +32,14 @@ _FULL_PES: Final = 0xFF00
 _UNFINISHED: Final = (184, 176)
 #: The same beside flags.
 _FLAGS_ONLY: Final = 182
+#: Stream types beside the media: timed metadata, and splice points.
+_METADATA: Final = 0x15
+_SCTE_35: Final = 0x86
+_ID3: Final = b"ID3 "
+#: Events that wait for their time, and for who reads them.
+_MOST_EVENTS: Final = 32
+#: One that lies further ahead (ticks) has a wrong time: it comes now.
+_FAR_AWAY: Final = 300 * 90_000
 _MOST_STREAMS: Final = 32
 
 
@@ -84,6 +94,10 @@ class _Stream:
         self.held_times: tuple[int, int, bool] = (0, 0, False)
 
     @property
+    def is_media(self) -> bool:
+        return self.video is not None or self.audio is not None
+
+    @property
     def track(self) -> Track | None:
         return self.video.track if self.video else self.audio.track if self.audio else None
 
@@ -105,6 +119,10 @@ class Demuxer:
         self._synced = False
         self._streams: dict[int, _Stream] = {}
         self._frames: list[Frame] = []
+        #: Timed metadata and splice points whose time has come; who reads them empties it.
+        self.events: list[TimedMetadata | Splice] = []
+        self._coming: list[tuple[int | None, TimedMetadata | Splice]] = []
+        self._splices: dict[int, SectionReader] = {}
         self._near: int | None = None
         self._pat = SectionReader()
         self._pmt = SectionReader()
@@ -124,7 +142,8 @@ class Demuxer:
 
     @property
     def complete(self) -> bool:
-        return bool(self._streams) and all(stream.track is not None for stream in self._streams.values())
+        media = [stream for stream in self._streams.values() if stream.is_media]
+        return bool(media) and all(stream.track is not None for stream in media)
 
     @property
     def has_video(self) -> set[int]:
@@ -152,6 +171,8 @@ class Demuxer:
             if at >= end:
                 break
         self._rest = buffer[at:]
+        if self._coming:
+            self._let_come()
         return frames
 
     def flush(self) -> list[Frame]:
@@ -202,7 +223,7 @@ class Demuxer:
         """One packet that is not just the next of the current stream. Gives the stream that is current then."""
         pid = head >> 8 & 0x1FFF
         stream = self._streams.get(pid)
-        if stream is None and pid not in (PAT_PID, self._pmt_pid):
+        if stream is None and pid not in (PAT_PID, self._pmt_pid) and pid not in self._splices:
             return current
         if head & 0x8000C0:
             if head & 0x800000:
@@ -304,6 +325,24 @@ class Demuxer:
             self._video(stream, body, pts, dts, declared)
         elif stream.audio is not None:
             self._audio(stream.audio, body, pts)
+        elif body[:3] == b"ID3":
+            self._expect(pts, TimedMetadata(body))
+
+    def _expect(self, time: int | None, event: TimedMetadata | Splice) -> None:
+        """``time`` as it was sent (33 bits), None: now. Beside the pictures, whose times are the measure."""
+        near = self._near
+        if time is not None and near is not None:
+            time = near + (time - near + _HALF) % _WRAP - _HALF
+        if len(self._coming) < _MOST_EVENTS:
+            self._coming.append((time, event))
+
+    def _let_come(self) -> None:
+        near = self._near
+        if near is None or len(self.events) >= _MOST_EVENTS:
+            return
+        waiting = [each for each in self._coming if each[0] is not None and near < each[0] < near + _FAR_AWAY]
+        self.events += [event for time, event in self._coming if (time, event) not in waiting]
+        self._coming = waiting
 
     def _audio(self, audio: AudioFramer, body: bytes, pts: int | None) -> None:
         if pts is not None:
@@ -343,7 +382,7 @@ class Demuxer:
     # ---- tables
 
     def _table(self, pid: int, head: int, payload: bytes, jump: bool) -> None:
-        reader = self._pat if pid == PAT_PID else self._pmt
+        reader = self._pat if pid == PAT_PID else self._pmt if pid == self._pmt_pid else self._splices[pid]
         counter, before = head & 15, self._counters.get(pid)
         self._counters[pid] = counter
         if before is not None and not jump and counter != (before + 1) & 15:
@@ -356,6 +395,8 @@ class Demuxer:
             try:
                 if pid == PAT_PID:
                     self._read_pat(section)
+                elif pid != self._pmt_pid:
+                    self._read_splice(section)
                 elif section[0] == 2:
                     self._read_pmt(section)
             except RemoteProtocolError:
@@ -380,6 +421,11 @@ class Demuxer:
         self.version = program.version
         self._use([*program.streams[:_MOST_STREAMS]])
 
+    def _read_splice(self, section: bytes) -> None:
+        found = read_splice_insert(section)
+        if found is not None:
+            self._expect(found.time, Splice(found.id, found.out, found.duration // 90, found.auto_return))
+
     def _use(self, rows: list[ElementaryStream]) -> None:
         before, self._streams = self._streams, {}
         for stream in before.values():
@@ -389,13 +435,19 @@ class Demuxer:
             if track is not None:
                 self._generations[track.id] = track.generation + 1
         self.unsupported = {}
+        self._splices = {
+            row.pid: self._splices.get(row.pid) or SectionReader() for row in rows if row.stream_type == _SCTE_35
+        }
         places = {True: 0, False: 0}
         for row in rows:
+            if row.stream_type == _SCTE_35:
+                continue
             known = before.get(row.pid)
             used = known if known is not None and known.row == row else self._stream(row, places)
             if used is not None:
                 self._streams[row.pid] = used
-                places[used.video is not None] += 1
+                if used.is_media:
+                    places[used.video is not None] += 1
 
     def _stream(self, row: ElementaryStream, places: dict[bool, int]) -> _Stream | None:
         is_video = row.stream_type in _VIDEO
@@ -406,7 +458,8 @@ class Demuxer:
         except RemoteProtocolError as error:
             self.unsupported[row.pid] = str(error)
             return None
-        self._ids.setdefault(place, track_id)
+        if stream.is_media:
+            self._ids.setdefault(place, track_id)
         return stream
 
 
@@ -416,6 +469,8 @@ _VIDEO: Final = {0x1B: "h264", 0x24: "h265"}
 def _reader(row: ElementaryStream, track_id: int, generation: int) -> tuple[VideoReader | None, AudioFramer | None]:
     """Raises RemoteProtocolError for what is not carried."""
     kind, language = row.stream_type, row.language
+    if kind == _METADATA and _ID3 in (row.registration, row.descriptor(0x26)[2:6], row.descriptor(0x25)[2:6]):
+        return None, None
     if kind in _VIDEO:
         return VideoReader(track_id, _VIDEO[kind], generation), None
     if kind == 0x0F:
@@ -436,7 +491,7 @@ def _reader(row: ElementaryStream, track_id: int, generation: int) -> tuple[Vide
 _NAMES: Final = {
     0x01: "MPEG-1 video", 0x02: "MPEG-2 video", 0x05: "private sections", 0x06: "private data", 0x10: "MPEG-4 video",
     0x15: "timed metadata", 0x20: "H.264 MVC", 0x21: "JPEG 2000", 0x33: "H.266", 0x42: "AVS video", 0x82: "DTS",
-    0x86: "SCTE-35", 0x87: "Enhanced AC-3", 0xEA: "VC-1",
+    0x87: "Enhanced AC-3", 0xEA: "VC-1",
 }  # fmt: skip
 
 

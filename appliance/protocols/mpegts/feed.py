@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
-from appliance.errors import RemoteProtocolError
+from appliance.errors import RemoteProtocolError, Unavailable
 from appliance.media.contracts import Input
+from appliance.media.events import Event
 from appliance.media.track import Track
 from appliance.protocols.mpegts.demuxer import Damage, Demuxer, Frame
 
@@ -19,6 +20,13 @@ WAIT_FOR_PICTURE: Final = 11.0
 WAIT_FOR_BYTES: Final = 24 * 1024 * 1024
 #: Bytes without one packet, and the source sends something else.
 MOST_GARBAGE: Final = 1024 * 1024
+
+
+@runtime_checkable
+class TakesEvents(Protocol):
+    """An input that events can be put into."""
+
+    def inject(self, event: Event) -> None: ...
 
 
 class AudioName(NamedTuple):
@@ -37,6 +45,8 @@ class TransportFeed:
     ) -> None:
         self.target = target
         self.on_air = False
+        #: Timed metadata and splice points that found no output stream.
+        self.events_lost = 0
         self._demuxer = Demuxer()
         self._names = tuple(audio_names)
         self._report = report or (lambda _: None)
@@ -65,6 +75,20 @@ class TransportFeed:
             self._take(frames)
         elif not self.on_air and not self._demuxer.packets and self.damage.garbage > MOST_GARBAGE:
             raise RemoteProtocolError("this is no MPEG transport stream (packets of 188 bytes)")
+        if self._demuxer.events:
+            self._pass_events()
+
+    def _pass_events(self) -> None:
+        events = self._demuxer.events.copy()
+        self._demuxer.events.clear()
+        if not self.on_air or not isinstance(self.target, TakesEvents):
+            return
+        for event in events:
+            try:
+                self.target.inject(event)
+            except Unavailable:
+                # Nothing to put it among yet, or any longer.
+                self.events_lost += 1
 
     def finish(self) -> None:
         """The source has ended: its last frames are given."""

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.media.clock import rescale
+from appliance.media.events import Splice, TimedMetadata
 from appliance.protocols.mpegts.demuxer import Demuxer, Frame
 from appliance.protocols.mpegts.psi import section, section_packets
+from appliance.protocols.scte35 import splice_insert
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "mpegts"
 NAMES = sorted(path.stem for path in CORPUS.glob("*.ts"))
@@ -215,6 +217,54 @@ def test_what_is_not_carried_is_named() -> None:
         0x103: "stream type 0x77 is not carried",
     }  # fmt: skip
     assert not demuxer.complete
+
+
+def with_data(scte: bytes, tag: bytes, tag_time: int) -> bytes:
+    """A capture whose program has splice points and timed metadata besides, sent ahead of all pictures."""
+    registration = b"\x05\x04ID3 "
+    rows = b"".join(
+        bytes((kind, 0xE1, low, 0xF0, len(more))) + more
+        for kind, low, more in ((0x1B, 0, b""), (0x0F, 1, b""), (0x15, 2, registration), (0x86, 3, b""))
+    )
+    pmt = b"".join(section_packets(0x1000, section(2, 1, 7, bytes((0xE1, 0, 0xF0, 0)) + rows)))
+    stamp = bytes((0x21 | tag_time >> 29 & 14, tag_time >> 22 & 255, tag_time >> 14 & 254 | 1, tag_time >> 7 & 255,
+                   tag_time << 1 & 254 | 1))  # fmt: skip
+    pes = b"\0\0\1\xbd" + (len(tag) + 8).to_bytes(2, "big") + b"\x84\x80\x05" + stamp + tag
+    metadata = b"\x47\x41\x02\x30" + bytes((183 - len(pes), 0)) + b"\xff" * (182 - len(pes)) + pes
+    out: list[bytes] = []
+    data = capture("h264-aac")
+    for at in range(0, len(data), 188):
+        packet = data[at : at + 188]
+        if (packet[1] & 0x1F) << 8 | packet[2] == 0x1000:
+            packet = pmt
+            if len(out) < 5:
+                packet += metadata + b"".join(section_packets(0x103, scte))
+        out.append(packet)
+    return b"".join(out)
+
+
+def test_splice_points_and_metadata_come_when_the_pictures_are_there() -> None:
+    times = [frame.pts for frame in demux(capture("h264-aac"))[0] if frame.track.is_video]
+    tag = b"ID3\x04\0\0\0\0\0\0"
+    scte = splice_insert(9, times[20], out=True, duration=450_000, auto_return=True)
+    data = with_data(scte, tag, times[10])
+    demuxer, seen, frames = Demuxer(), {}, []
+    for at in range(0, len(data), 188):
+        frames += demuxer.receive_data(data[at : at + 188])
+        for event in demuxer.events:
+            seen[type(event)] = event, max(frame.pts for frame in frames if frame.track.is_video)
+        demuxer.events.clear()
+    assert not demuxer.unsupported
+    assert demuxer.complete
+    assert not any(vars_of(demuxer))
+    metadata, when = seen[TimedMetadata]
+    assert metadata == TimedMetadata(tag)
+    assert abs(when - times[10]) <= 3 * 3600
+    splice, when = seen[Splice]
+    assert splice == Splice(9, True, 5000, True)
+    assert abs(when - times[20]) <= 3 * 3600
+    whole = demux(capture("h264-aac"))[0]
+    assert [frame.payload for frame in frames] == [frame.payload for frame in whole[: len(frames)]]
 
 
 def test_a_table_with_a_wrong_check_sum_is_left_out() -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +102,54 @@ def test_a_broken_message_is_refused_without_an_answer_of_ours(kiln: KilnProcess
     status, _, _ = raw(kiln, (start + head).encode(), cut=True)
     assert status in (0, 400, 413, 431, 501)
     assert kiln.api("/v1/version")
+
+
+TARGETS = {
+    "/v1/vhosts/hostile/apps/live/streams/%00": 404, "/v1/vhosts/%2e%2e/apps": 404, "/v1/../v1/vhosts": 404,
+    "/v1//vhosts": 404, "/v1/vhosts/hostile%2fapps": 404, "/v1/vhosts/%ff%fe": 404, "/v1/vhosts/%zz": 404,
+    "/v1/vhosts/" + "x" * 6000: 404, "/v1/vhosts?" + "&".join(f"a{n}=b" for n in range(900)): 200,
+    "/box/v1/recordings/..%2f..%2f..%2fetc%2fpasswd": 404, "/-/../../appliance/app.py": 404,
+    "/-/%2e%2e/app.py": 404,
+    "/box/v1/logs?lines=-1": 400, "/box/v1/logs?lines=99999999999999999999": 400, "/box/v1/logs?since=%00": 400,
+    "/box/v1/logs?level[]=x": 400, "http://other.example/v1/vhosts": 200, "*": 404,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=range(len(TARGETS)))
+def test_any_target_is_found_or_not(kiln: KilnProcess, target: str) -> None:
+    status, headers, body = exchange(kiln, "GET", target)
+    assert status in (TARGETS[target], 400), body[:200]
+    assert b"root:" not in body
+    if status != 200 and headers.get("content-type", "").startswith("application/json"):
+        assert envelope(body)["statusCode"] == status
+
+
+def test_of_many_at_once_one_makes_it_and_one_deletes_it(kiln: KilnProcess) -> None:
+    path = f"{APP}/outputProfiles"
+    profile = {
+        "name": "raced", "outputStreamName": "raced_${OriginStreamName}",
+        "encodes": {"videos": [{"name": "v", "bypass": True}], "audios": [{"name": "a", "bypass": True}]},
+    }  # fmt: skip
+    with ThreadPoolExecutor(16) as many:
+        for _ in range(3):
+            made = list(many.map(lambda _: kiln.call("POST", path, [profile])[0], range(16)))
+            assert sorted(made) == [200] + [409] * 15
+            gone = list(many.map(lambda _: kiln.call("DELETE", f"{path}/raced")[0], range(16)))
+            assert sorted(gone) == [200] + [404] * 15
+    assert kiln.api(path) == ["small"]
+
+
+def test_who_sends_a_body_drop_by_drop_holds_up_nobody(kiln: KilnProcess) -> None:
+    head = f"POST /v1/vhosts HTTP/1.1\r\nHost: box\r\nAuthorization: {AUTHORIZATION}\r\nContent-Length: 9\r\n\r\n["
+    with ExitStack() as held:
+        for _ in range(200):
+            sock = held.enter_context(socket.create_connection(("127.0.0.1", kiln.ports.api), timeout=10))
+            sock.sendall(head.encode())
+        began = time.monotonic()
+        assert kiln.api("/v1/vhosts") == ["default", "hostile"]
+        assert kiln.call("POST", "/v1/vhosts", [{"name": "meanwhile"}])[0] == 200
+        assert kiln.call("DELETE", "/v1/vhosts/meanwhile")[0] == 200
+        assert time.monotonic() - began < 2
 
 
 def gets(kiln: KilnProcess) -> list[str]:

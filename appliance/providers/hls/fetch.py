@@ -8,7 +8,7 @@ from urllib.parse import urldefrag, urljoin
 
 import trio
 
-from appliance.errors import BadRequest, RemoteProtocolError, Unavailable
+from appliance.errors import BadRequest, KilnError, RemoteProtocolError, Unavailable
 from appliance.media.contracts import Egress
 from appliance.protocols.m3u8 import LARGEST, ByteRange, Key, MasterPlaylist, MediaPlaylist, PlaylistReader
 
@@ -71,24 +71,24 @@ class Fetcher:
         async def take(chunk: bytes) -> None:
             parts.extend(chunk)
 
-        await self._get(self._joined(base, uri), "a segment", most, within, take, place)
+        await self._get(self.joined(base, uri), "a segment", most, within, take, place)
         if key is None:
             return bytes(parts)
         return await self._decrypted(bytes(parts), base, key, number, within)
 
-    def _joined(self, base: str, uri: str) -> str:
-        """Raises BadRequest when what ``uri`` leads to may not be reached."""
+    def joined(self, base: str, uri: str) -> str:
+        """``uri`` as the playlist at ``base`` means it. Raises BadRequest when it leads to where nobody may go."""
         try:
             joined = urljoin(base, uri)
         except ValueError as error:
-            raise BadRequest("the playlist has a URI that is none") from error
+            raise BadRequest("the playlist, or a redirect, has a URI that is none") from error
         self._egress.check_url(joined, SCHEMES)
         return joined
 
     async def _decrypted(self, data: bytes, base: str, key: Key, number: int, within: float) -> bytes:
         if key.method != "AES-128" or key.format != "identity":
             raise BadRequest(f"the media are encrypted with {key.method[:20]} ({key.format[:40]}), not with AES-128")
-        secret = await self._key(self._joined(base, key.uri), within)
+        secret = await self._key(self.joined(base, key.uri), within)
         if not data or len(data) % 16:
             raise RemoteProtocolError("an encrypted segment is no whole number of blocks")
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -131,7 +131,7 @@ class Fetcher:
                 location = await self._ask(url, what, most, take, place)
                 if location is None:
                     return url
-                url = self._joined(url, location)
+                url = self.joined(url, location)
             raise Unavailable(f"{what} is redirected more than {MAX_REDIRECTS} times")
         raise Unavailable(f"{what} does not come in {within:g} s")
 
@@ -155,6 +155,8 @@ class Fetcher:
             raise Unavailable(f"{shown} does not answer in {self._timeout:g} s") from error
         except httpx.InvalidURL as error:
             raise BadRequest(f"{what} has a URL that is none") from error
+        except httpx.RemoteProtocolError as error:
+            raise RemoteProtocolError(f"{shown} does not speak HTTP: {error}") from error
         except httpx.HTTPError as error:
             raise Unavailable(f"{shown}: {error or type(error).__name__}") from error
 
@@ -175,18 +177,28 @@ class Fetcher:
         if skip > MOST_SEGMENT:
             raise Unavailable("the server sends whole files where a part of them was asked for")
         size = 0
-        async for chunk in response.aiter_raw():
-            self._progress()
-            if skip:
-                chunk, skip = chunk[skip:], max(0, skip - len(chunk))
-            if cut:
-                chunk = chunk[: most - size]
-            size += len(chunk)
-            if size > most:
-                raise RemoteProtocolError(f"{what} is longer than {most} bytes")
-            if chunk:
-                await take(chunk)
-            if cut and size == most:
-                return
+        fault: KilnError | None = None
+        # Cancelled, what httpx reads from unwinds by itself; left alone it would lie about half read.
+        with trio.CancelScope() as leaving:
+            async for chunk in response.aiter_raw():
+                self._progress()
+                if leaving.cancel_called:
+                    continue
+                if skip:
+                    chunk, skip = chunk[skip:], max(0, skip - len(chunk))
+                if cut:
+                    chunk = chunk[: most - size]
+                size += len(chunk)
+                try:
+                    if size > most:
+                        raise RemoteProtocolError(f"{what} is longer than {most} bytes")
+                    if chunk:
+                        await take(chunk)
+                except KilnError as error:
+                    fault = error
+                if fault is not None or (cut and size == most):
+                    leaving.cancel()
+        if fault is not None:
+            raise fault
         if cut and size < most:
             raise RemoteProtocolError(f"{what} is shorter than the playlist says")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
-from urllib.parse import urldefrag, urljoin
+from urllib.parse import urldefrag
 
 import trio
 
@@ -58,9 +58,9 @@ class HlsPullSource:
                 tasks.append(partial(follower.run, (base, playlist)))
             else:
                 variant, sound = choose(playlist, choice[1] if choice else "", int(choice[2]) if choice else 0)
-                urls = [urljoin(base, variant.uri)]
+                urls = [fetcher.joined(base, variant.uri)]
                 if sound is not None:
-                    urls.append(urljoin(base, sound.uri))
+                    urls.append(fetcher.joined(base, sound.uri))
                     lanes.append(Lane(signal))
                 for number, each in enumerate(urls):
                     follower = Follower(

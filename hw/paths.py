@@ -28,3 +28,7 @@ class DevicePaths:
     @property
     def proc(self) -> Path:
         return self.prefix / "proc"
+
+    def at(self, path: str) -> Path:
+        """An absolute path of a setting, such as ``/dev/serial/by-id/…``, below the prefix."""
+        return self.prefix / path.lstrip("/")

@@ -100,6 +100,7 @@ def _running(folder: Path, translation: Translation) -> Iterator[int]:
     for name in ("media", "media2", "rec", "dump"):
         (folder / "var" / name).mkdir(parents=True)
     _certificates(folder / "conf")
+    shutil.copy(ffmpeg.source(SMALL), folder / "var" / "media" / "sample.mp4")
     ports = translation.ports
     target = ServerXml((Application("live"),))
     target = ServerXml(target.applications, type(target.ports)(target.ports.api, ports[31935], *free_ports(2)))

@@ -20,6 +20,8 @@ from appliance.transcoder.demux_messages import Kind, unpack_track
 #: How far a file is read ahead of what is on the air (ns), and what that may take (bytes).
 READ_AHEAD = 2_000_000_000
 READ_AHEAD_BYTES = 48 * 1024 * 1024
+#: So much of a file (ns) is worth beginning with.
+SHORTEST_REST = 500_000_000
 #: How long a live stream may take to give a key frame (s).
 KEY_FRAME_WITHIN = 10.0
 PICTURES = frozenset({Codec.H264, Codec.H265})
@@ -129,7 +131,14 @@ class FileFeed(Feed):
     @classmethod
     async def open(cls, demuxers: Demuxers, root: Path, place: str, start: int) -> FileFeed:
         """Raises BadRequest (a path that leads elsewhere), Unavailable."""
-        return cls(await demuxers.open(root, resolve(root, place), start))
+        path = resolve(root, place)
+        opened = await demuxers.open(root, path, start)
+        if start and 0 < opened.duration <= start + SHORTEST_REST:
+            # The item is longer than its file, which goes round meanwhile.
+            rest = opened.duration - SHORTEST_REST
+            opened.close()
+            opened = await demuxers.open(root, path, start % rest if rest > 0 else 0)
+        return cls(opened)
 
     def taken(self) -> None:
         """Something was taken out of the queues."""

@@ -123,6 +123,9 @@ class Player:
         except* KilnError as group:
             faults.extend(_leaves(group))
         finally:
+            self._drop_ready()
+            if self._segment is not None and self._segment.feed is not None:
+                self._segment.feed.close()
             if self._input is not None:
                 self._input.close("the channel ends")
         raise faults[0]

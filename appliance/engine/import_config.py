@@ -215,9 +215,13 @@ class ConfigImport:
                 noted = msgspec.json.encode(pending.Unconfirmed(before, back))
                 transaction.put(pending.KIND, pending.UNCONFIRMED, noted)
 
+        written = False
+
         async def apply() -> None:
+            nonlocal written
             if change is not None:
                 await pending.write_file(self._engine.store, change)
+                written = True
             self.file.data, self.file.raw = plan.data, plan.raw
             await self._engine.reconfiguration.turn(plan.target)
             if confirm_within:
@@ -225,13 +229,21 @@ class ConfigImport:
 
         async def undo() -> None:
             self.file.data, self.file.raw = before_file
-            if back is not None:
-                await pending.write_file(self._engine.store, back)
+            if back is not None and written:
+                await self._write_back(back)
             await self._engine.reconfiguration.turn(before_target)
 
         if not plan.outcome.changes and also is None:
             return Change(plan.outcome, lambda transaction: None, _nothing, _nothing)
         return Change(plan.outcome, store, apply, undo)
+
+    async def _write_back(self, back: pending.FileChange) -> None:
+        try:
+            await pending.write_file(self._engine.store, back)
+        except KilnError as error:
+            # All else is undone none the less; what runs is told by the store and this alarm.
+            log.error("configuration file not put back reason=%s", error)
+            self._engine.alarms["configuration:file"] = f"The file could not be put back: {error}"
 
     def _check_file(self) -> None:
         self.file.check_unchanged()
@@ -287,10 +299,7 @@ class ConfigImport:
             self._engine.alarms.pop(ALARM, None)
             self.file.data, self.file.raw = file
             if back is not None:
-                try:
-                    await pending.write_file(self._engine.store, back)
-                except KilnError as error:
-                    self._engine.alarms["configuration:file"] = f"{error}: it is written at the next start"
+                await self._write_back(back)
             await self._engine.reconfiguration.turn(target)
             log.warning("configuration not confirmed in time, undone")
 

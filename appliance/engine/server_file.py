@@ -85,12 +85,16 @@ def _replace(path: Path, data: bytes) -> None:
         mode = stat.S_IMODE(path.stat().st_mode)
         _write_new(path.with_name(f"{path.name}.bak"), before, mode)
     new = path.with_name(f"{path.name}.new")
-    _write_new(new, data, mode)
-    if before is not None:
-        with suppress(PermissionError):
-            status = path.stat()
-            os.chown(new, status.st_uid, status.st_gid)
-    new.replace(path)
+    try:
+        _write_new(new, data, mode)
+        if before is not None:
+            with suppress(PermissionError):
+                status = path.stat()
+                os.chown(new, status.st_uid, status.st_gid)
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

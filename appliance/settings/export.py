@@ -92,6 +92,8 @@ def read_json(value: Any, folder: Path, *, known: Raw) -> Raw:
         report.add("server.version", f"Unsupported version: [{version}]", "Versions 8, 9 and 10 are read.")
         value = {**value, "version": VERSIONS[-1]}
     built, raw = _DocumentBinder(report, expanded, text=False).section(models.Server, value, "server", ())
+    if not isinstance(value.get("virtualHosts", []), list):
+        report.add("server.virtualHosts", "server.virtualHosts must be an array")
     if not report.faults:
         for _, path, error in server_faults(built):
             report.add(path, str(error), error.hint)

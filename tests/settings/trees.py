@@ -29,6 +29,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "port": st.sampled_from(["4000/udp", "4000-4002,4005/udp"]),
     "host": st.just("10.0.0.1:6379"),
     "bypass": st.just(True),
+    "on_input_loss": st.sampled_from(["end", "hold"]),
 }
 BROKEN_BY_BEING_THERE = {"packet_silence_timeout_ms", "default_label", "video", "audio"}
 COMPARED = (models.AudioBypassIfMatch, models.VideoBypassIfMatch)

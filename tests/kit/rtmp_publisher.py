@@ -18,7 +18,7 @@ import av
 import trio
 
 _CHUNK = 65536
-_AUDIO, _VIDEO, _COMMAND = 8, 9, 20
+_AUDIO, _VIDEO, _DATA, _COMMAND = 8, 9, 18, 20
 _REFUSALS = (b"NetStream.Publish.BadName", b"NetStream.Publish.Rejected", b"NetConnection.Connect.Rejected")
 
 
@@ -228,6 +228,15 @@ class RtmpPublisher:
                     raise Refused("the server hung up") from error
                 self._position = index + 1
             nursery.cancel_scope.cancel()
+
+    async def say(self, name: str, *values: object, ms: int = 0) -> None:
+        """An AMF data message, between two runs."""
+        await self._send(_DATA, _amf(name, *values), ms=ms, stream=1, chunk_stream=6)
+
+    @property
+    def position(self) -> int:
+        """How many tags have gone out: what the next run skips."""
+        return self._position
 
     async def _listen(self) -> None:
         """Acknowledgements and the like: read and forgotten, so that the server never waits for us."""

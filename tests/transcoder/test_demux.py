@@ -147,7 +147,9 @@ async def test_black_is_a_group_of_pictures(codec: Codec) -> None:
     assert slate.track.codec_config
 
 
-@pytest.mark.parametrize(("codec", "frame"), [(Codec.AAC, 21_333_333), (Codec.OPUS, 20_000_000), (Codec.MP3, 24_000_000)])
+@pytest.mark.parametrize(
+    ("codec", "frame"), [(Codec.AAC, 21_333_333), (Codec.OPUS, 20_000_000), (Codec.MP3, 24_000_000)]
+)
 async def test_silence(codec: Codec, frame: int) -> None:
     async with demuxers() as made:
         (slate,) = await made.slates(MakeSlate(0, None, audio=codec, sample_rate=48_000, channels=1))

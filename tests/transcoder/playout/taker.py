@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+
+import trio
 
 from appliance.media.stream import Stream
 from appliance.media.track import Track
@@ -28,6 +31,7 @@ class Taker:
     tracks: list[Track] = field(default_factory=list)
     taken: list[Taken] = field(default_factory=list)
     closed: str = ""
+    prepared: trio.Event = field(default_factory=trio.Event)
     cancel: Callable[[str], None] = lambda reason: None
 
     @property
@@ -36,6 +40,7 @@ class Taker:
 
     def prepare(self, tracks: Sequence[Track]) -> None:
         self.tracks = list(tracks)
+        self.prepared.set()
 
     def send(self, track: Track, pts: int, dts: int, keyframe: bool, payload: bytes, duration: int = 0) -> None:
         scale = track.timescale
@@ -57,7 +62,7 @@ class Taker:
         found = self.of(video=video, until=until)
         assert found
         frame = 1 / 30 if video else 1024 / 48_000
-        steps = [(one.pts, other.pts - one.pts) for one, other in zip(found, found[1:], strict=False)]
+        steps = [(one.pts, other.pts - one.pts) for one, other in pairwise(found)]
         assert [step for step in steps if abs(step[1] - frame) > 0.0015] == []
         order = [each.dts for each in self.taken if each.track.is_video == video]
         assert order == sorted(set(order))

@@ -103,7 +103,7 @@ def _of_application(path: str, application: models.Application) -> Iterator[tupl
     if application.transcode_webhook is not None and application.transcode_webhook.enable:
         yield f"{path}/TranscodeWebhook", "the local output profiles are used"
     if application.event_generator.enable:
-        yield f"{path}/EventGenerator", "no events are made"
+        yield f"{path}/EventGenerator", "it makes SEI and AMF events, which no way out carries"
     if application.publishers.delay_buffer_time_ms:
         yield f"{path}/Publishers/DelayBufferTimeMs", "nothing is delayed"
     yield from _of_profiles(f"{path}/OutputProfiles", application.output_profiles)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 
+from appliance.errors import KilnError
 from appliance.storage.catalogue import Catalogue
 from appliance.storage.containers import index
 from appliance.storage.disk import Disk
@@ -38,7 +41,9 @@ class Recording:
             disk.write(self._handle, head, 0)
             disk.sync(self._handle)
         except BaseException:
-            self.abandon()
+            # Nothing is in it: nothing is lost, and there is nothing to repair.
+            with suppress(OSError, KilnError):
+                self.discard()
             raise
 
     def write(self, fragment: bytes, elapsed_ms: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -11,7 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from appliance.storage.catalogue import Catalogue
+from appliance.storage.disk import Disk
+from appliance.storage.entry import Entry
 from appliance.storage.messages import Rule
+from appliance.storage.recording import Recording
 from tests.publishers.record.kit import clip, decoded, found, repeated, studio, until
 
 
@@ -65,6 +70,21 @@ async def test_a_full_disk(volume: Path) -> None:
         await box.finish()
     assert all(decoded(path) > 0 for path in found(volume, "*.mp4"))
     assert len(found(volume, "*.mp4")) >= 2
+
+
+def test_a_file_whose_head_finds_no_room_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = Disk(tmp_path)
+    catalogue = Catalogue(disk)
+
+    def refuse(handle: int, data: bytes, offset: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk, "write", refuse)
+    monkeypatch.setattr(catalogue, "save", lambda entry: None)
+    entry = Entry(id="one", temporary="tmp_one", target="one.ts", container="ts")
+    with pytest.raises(OSError, match="No space left"):
+        Recording(disk, catalogue, entry, b"\x47" * 188)
+    assert not (tmp_path / "tmp_one").exists()
 
 
 async def test_old_recordings_make_room(volume: Path) -> None:

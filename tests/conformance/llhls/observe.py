@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import httpx
 import trio
 
-from tests.conformance.llhls.mp4 import Init, Sample, parse_fragments, parse_init
+from tests.conformance.llhls.mp4 import TEXT, Init, Sample, parse_fragments, parse_init, parse_text
 from tests.conformance.llhls.playlist import Master, MediaPlaylist, parse_master, parse_media
 
 
@@ -101,6 +101,11 @@ class Rendition:
     def video(self) -> bool:
         return any(init.handler == "vide" for init in self.inits.values())
 
+    @property
+    def text(self) -> bool:
+        """Subtitles: each part is a document of its own, of the cues of its time."""
+        return TEXT in self.inits.values()
+
     def appeared(self) -> dict[tuple[int, int], float]:
         """When each part was first listed, without those of the first playlist."""
         found: dict[tuple[int, int], float] = {}
@@ -161,12 +166,15 @@ async def _fetch(
 ) -> None:
     async with limit:
         if map_url not in rendition.inits:
-            rendition.inits[map_url] = parse_init((await player.get(map_url)).body)
+            rendition.inits[map_url] = parse_init((await player.get(map_url)).body) if map_url else TEXT
         answer = await player.get(part.uri)  # type: ignore[attr-defined]
     if answer.status != 200:
         raise AssertionError(f"{answer.status} for {answer.url}, which is listed")
     init = rendition.inits[map_url]
-    (samples,) = parse_fragments(init, answer.body)
+    if init is TEXT:
+        samples = parse_text(answer.body, part.duration)  # type: ignore[attr-defined]
+    else:
+        (samples,) = parse_fragments(init, answer.body)
     rendition.parts[msn, index] = FetchedPart(
         msn, index, answer.url, part.duration, part.independent, init, samples, len(answer.body), answer.headers  # type: ignore[attr-defined]
     )  # fmt: skip

@@ -7,14 +7,17 @@ import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 import trio
 
 from appliance.media.contracts import Playlist, Rendition
+from appliance.media.events import Subtitle, event_packet
 from appliance.media.track import Track
 from appliance.net.asgi import Message, Receive, Scope, Send
 from appliance.publishers.llhls.delivery import Delivery
 from appliance.publishers.llhls.publisher import LlhlsPublisher
+from appliance.settings.models import MediaOptions, OutputProfiles, SubtitleRendition, Subtitles
 from tests.conformance.llhls.observe import Observation, Player, observe
 from tests.conformance.llhls.rules import RULES, Stage
 from tests.publishers.llhls.kit import AVCC, Feed, Station, audio_track, play, station, video_track
@@ -34,9 +37,13 @@ class Studio:
         self.frozen.set()
 
     async def run(self) -> None:
+        said = 0
         while True:
             await self.frozen.wait()
             await play(self.stream, self.feed, 0.2)
+            # Nobody sees it where there are no subtitles.
+            said += 200
+            self.stream.inject(event_packet(Subtitle("English", "Hello", said + 500, 700), said + 500))
 
     async def freeze(self) -> None:
         self.frozen = trio.Event()
@@ -71,6 +78,7 @@ class Studio:
 KINDS = {
     "video and audio": ([video_track(), audio_track()], {}, []),
     "durations known": ([video_track(), audio_track()], {"known_durations": True}, []),
+    "with subtitles": ([video_track(), audio_track()], {}, []),
     "audio alone": ([audio_track()], {}, []),
     "video alone": ([video_track()], {"gop": 45}, []),
     "three renditions": (
@@ -81,10 +89,20 @@ KINDS = {
 }
 
 
+SUBTITLES = Subtitles(
+    enable=True, default_label="English", renditions=(SubtitleRendition(label="English", language="en"),)
+)  # fmt: skip
+#: These have subtitles beside their tracks.
+SUBTITLED = ("with subtitles",)
+
+
 @asynccontextmanager
 async def on_air(kind: str, seconds: float) -> AsyncIterator[tuple[Observation, Studio, Player]]:
     tracks, feed, playlists = KINDS[kind]
     async with station(segment_count=8) as box:
+        if kind in SUBTITLED:
+            options = OutputProfiles(media_options=MediaOptions(subtitles=SUBTITLES))
+            box.application = msgspec.structs.replace(box.application, output_profiles=options)
         studio = Studio(box, tracks, playlists, **feed)  # type: ignore[arg-type]
         box.nursery.start_soon(studio.run)
         await trio.sleep(5)
@@ -97,13 +115,14 @@ PROVOKED = (11, 18, 20, 21)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_rule_is_kept(kind: str, autojump_clock: object) -> None:
     async with on_air(kind, 24.0) as (seen, studio, player):
-        assert len(seen.renditions) == len(studio.feed.tracks)
+        assert len(seen.renditions) == len(studio.feed.tracks) + (kind in SUBTITLED)
+        assert [one.text for one in seen.renditions].count(True) == (kind in SUBTITLED)
         assert all(len(rendition.parts) > 40 for rendition in seen.renditions)
         found = {number: await rule(seen, Stage(player, 0.02)) for number, rule in RULES.items()}
         assert found == {number: [] for number in range(1, 26)}
 
 
-@pytest.mark.parametrize("kind", ["video and audio", "three renditions"])
+@pytest.mark.parametrize("kind", ["video and audio", "three renditions", "with subtitles"])
 @pytest.mark.parametrize("number", PROVOKED)
 async def test_a_rule_is_kept_when_provoked(number: int, kind: str, autojump_clock: object) -> None:
     async with on_air(kind, 8.0) as (seen, studio, player):

@@ -31,7 +31,7 @@ log = logging.getLogger("kiln.input")
 #: How far the media of a stream may run before the clock or behind it (ns); a slate takes back a tenth of its own
 #: length of what is more. It stays this much behind what the source would have given, so that the source isn't late.
 LEAD = 300_000_000
-MARGIN = 80_000_000
+MARGIN = 150_000_000
 #: The most (ns) that a slate fills in at once behind the clock; a longer silence leaves a hole.
 MOST_AT_ONCE = 3 * NANOSECONDS
 #: A source that went quiet and is back behind the slate may catch up for so long, and, once it has, wait for its next
@@ -391,9 +391,9 @@ class InputLoss:
         due = self._due_ns()
         put = self.input.put
         while self._fills:
-            fill = min(self._fills.values(), key=_next_ns)
-            if fill.next_ns > due:
-                return min(LOOK_EVERY, (fill.next_ns - due) / NANOSECONDS + 0.001)
+            fill = min(self._fills.values(), key=_end_ns)
+            if fill.end_ns > due:
+                return min(LOOK_EVERY, (fill.end_ns - due) / NANOSECONDS + 0.001)
             fill.emit(put)
         return LOOK_EVERY
 
@@ -407,7 +407,10 @@ class InputLoss:
         if not self._back_since:
             self._back_since = now
         if self._pictures and not frame.track.is_video:
-            self._sound_alone(frame, now)
+            if self._kept:
+                self._kept.append(frame)
+            else:
+                self._sound_alone(frame, now)
             return
         if self._fresh:
             if frame.keyframe:
@@ -429,7 +432,8 @@ class InputLoss:
         if self._kept and (waited >= KEY_FRAME_WAIT if follows else waited >= CATCH_UP):
             kept = self._kept
             self._kept, self._kept_bytes = [], 0
-            self._fresh = True
+            # Sound that goes on keeps its place, and what is late of the picture is pressed together.
+            self._fresh = self.fault is InputFault.NO_INPUT
             self._return(kept[0])
             for each in kept[1:]:
                 self.take(*_as_sent(each))
@@ -445,6 +449,8 @@ class InputLoss:
             self._fills = {id: fill for id, fill in self._fills.items() if id in self._pictures}
             timeline.cut()
             self._fresh = False
+            self._anchor = now
+            self._lead = timeline.reached_ns - (now - self.input.stream.epoch)
             self._enter(InputFault.NO_VIDEO, "sound comes without a picture")
 
     def _keep(self, frame: _Frame) -> None:
@@ -514,8 +520,8 @@ def _as_sent(frame: _Frame) -> tuple[Track, int, int, bool, bytes, int]:
     return frame.track, frame.pts, frame.dts, frame.keyframe, frame.payload, frame.duration
 
 
-def _next_ns(fill: Fill) -> int:
-    return fill.next_ns
+def _end_ns(fill: Fill) -> int:
+    return fill.end_ns
 
 
 def _of_media(tracks: Iterable[Track]) -> list[Track]:

@@ -25,10 +25,8 @@ class Put(Protocol):
 
 
 class Fill(Protocol):
-    """``next_ns``, ``end_ns``: the stream time at which the next packet begins and ends."""
+    """``end_ns``: the stream time at which the next packet ends."""
 
-    @property
-    def next_ns(self) -> int: ...
     @property
     def end_ns(self) -> int: ...
     def emit(self, put: Put) -> None:
@@ -48,9 +46,9 @@ class _Steps:
         self._base = own if 0 <= (behind - own) <= track.timescale * 4 and own else behind
         self._step = 0
 
-    def begin_ns(self, ahead: int) -> int:
-        """Where the packet after ``ahead`` others begins."""
-        return self._at(self._step + ahead) * NANOSECONDS // self.track.timescale
+    @property
+    def end_ns(self) -> int:
+        return self._at(self._step + 1) * NANOSECONDS // self.track.timescale
 
     def _at(self, step: int) -> int:
         return self._base + int(step * self.period)
@@ -76,12 +74,8 @@ class SilenceFill:
         return None if made is None else cls(track, timeline, begin_ns, *made)
 
     @property
-    def next_ns(self) -> int:
-        return self._steps.begin_ns(0)
-
-    @property
     def end_ns(self) -> int:
-        return self._steps.begin_ns(1)
+        return self._steps.end_ns
 
     def emit(self, put: Put) -> None:
         time, duration = self._steps.take()
@@ -100,12 +94,8 @@ class PictureFill:
         self._steps = _Steps(self.track, timeline, begin_ns, track.timescale / frame_rate_fraction(rate))
 
     @property
-    def next_ns(self) -> int:
-        return self._steps.begin_ns(0)
-
-    @property
     def end_ns(self) -> int:
-        return self._steps.begin_ns(1)
+        return self._steps.end_ns
 
     def emit(self, put: Put) -> None:
         if self._position == 0:
@@ -123,12 +113,8 @@ class StillFill:
         self._steps = _Steps(track, timeline, begin_ns, Fraction(track.timescale, STILL_RATE))
 
     @property
-    def next_ns(self) -> int:
-        return self._steps.begin_ns(0)
-
-    @property
     def end_ns(self) -> int:
-        return self._steps.begin_ns(1)
+        return self._steps.end_ns
 
     def emit(self, put: Put) -> None:
         time, duration = self._steps.take()

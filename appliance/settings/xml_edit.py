@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import xml.parsers.expat
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
-from xml.sax.saxutils import escape
 
 from appliance.errors import ConfigError, Forbidden
 from appliance.settings import models
@@ -81,7 +81,7 @@ def edited(data: bytes, before: Raw, after: Raw, *, inline: bool = False) -> byt
 
 def rendered(raw: Raw) -> bytes:
     """A Server.xml that says ``raw``, without any comment."""
-    version = escape(str(raw.get("version", "10")), {'"': "&quot;"})
+    version = escape(str(raw.get("version", "10")))
     body = _section(models.Server, raw, INDENT)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Server version="{version}">\n{body}</Server>\n'.encode()
 
@@ -350,4 +350,4 @@ def _text(value: Any) -> str:
     """As text between tags."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return escape(str(value).lower() if isinstance(value, bool) else str(value))
+    return escape(str(value).lower() if isinstance(value, bool) else str(value), quote=False)

@@ -44,7 +44,7 @@ HEAVY = (
 )  # fmt: skip
 #: What `kiln run` does without until somebody wants it: HTTP/2, WebSocket, RTSP, what asks the installation.
 LATER_THAN_THE_START = (
-    *HEAVY, "h2", "hpack", "wsproto", "h11", "zoneinfo", "zipfile", "email.message", "urllib.request", "xml.sax",
+    *HEAVY, "h2", "hpack", "wsproto", "h11", "zoneinfo", "email.message", "urllib.request", "xml.sax",
     "importlib.metadata", "importlib.resources", "appliance.protocols.rtsp.client", "appliance.api.box.bundle",
 )  # fmt: skip
 

@@ -21,8 +21,10 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.net.tcp_server": "a task a connection",
     "appliance.net.websocket": "reads ahead beside the handler",
     "appliance.providers.mpegts.provider": "a task a port",
+    "appliance.providers.multiplex.provider": "a task a source",
     "appliance.providers.rtmp.provider": "a task a listener",
     "appliance.providers.rtsp.session": "hears a server, its datagrams, and shows signs of life",
+    "appliance.providers.schedule.provider": "keeps its alarm beside playing",
     "appliance.providers.srt.provider": "a task a listener, and one a publisher",
     "appliance.publishers.dump.runner": "waits for the stop beside the next segment",
     "appliance.publishers.hls.publisher": "reserves media sequence numbers beside the packaging of one stream",
@@ -35,6 +37,7 @@ OWN_NURSERIES: Mapping[str, str] = {
     "appliance.storage.client": "feeds, hears and watches the disk worker",
     "appliance.supervisor": "runs the children",
     "appliance.transcoder.client": "feeds, hears and watches one worker",
+    "appliance.transcoder.playout.player": "prepares and reads ahead what follows beside playing",
     "appliance.transcoder.probe": "tries encoders side by side",
 }
 

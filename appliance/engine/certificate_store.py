@@ -24,6 +24,7 @@ from appliance.net.certificate import CertificateInfo, blocks_of, key_of, read_f
 from appliance.net.self_signed import make, own_names, store
 from appliance.net.tls import TlsContexts
 from appliance.settings.names import check_name
+from appliance.settings.schema import Raw
 
 if TYPE_CHECKING:
     from appliance.engine.engine import Engine
@@ -119,18 +120,17 @@ class CertificateStore:
         known = await self.one(name)
         if known.error:
             raise ConfigError(known.error)
-        tls = {"selfSigned": True} if name == OWN else {"certPath": str(known.path), "keyPath": str(known.path)}
         config = self._engine.config_import
         document = config.document()
         if not vhost:
             managers = document.get("managers", {})
-            document["managers"] = {**managers, "host": {**managers.get("host", {}), "tls": tls}}
+            document["managers"] = {**managers, "host": _showing(managers.get("host", {}), known)}
         else:
             vhosts = document.get("virtualHosts", [])
             if not any(each["name"] == vhost for each in vhosts):
                 raise NotFound(f"Could not find the virtual host: [{vhost[:128]}]")
             document["virtualHosts"] = [
-                {**each, "host": {**each.get("host", {}), "tls": tls}} if each["name"] == vhost else each
+                {**each, "host": _showing(each.get("host", {}), known)} if each["name"] == vhost else each
                 for each in vhosts
             ]
         return await config.take(document, confirm_within=confirm_within)
@@ -238,6 +238,14 @@ class CertificateStore:
             store(path, pem, 0o600)
         except OSError as error:
             raise KilnNotKept(f"{path} can't be written: {error.strerror}") from error
+
+
+def _showing(host: Raw, known: Known) -> Raw:
+    """``host`` with this certificate. That the box makes its own stays as it was: the file goes before it."""
+    if known.id == OWN:
+        return {**host, "tls": {"selfSigned": True}}
+    kept = {key: value for key, value in (host.get("tls") or {}).items() if key == "selfSigned"}
+    return {**host, "tls": {**kept, "certPath": str(known.path), "keyPath": str(known.path)}}
 
 
 class KilnNotKept(KilnError):

@@ -8,8 +8,11 @@ import pytest
 
 from appliance.errors import RemoteProtocolError
 from appliance.media.contracts import Source
+from appliance.media.events import Event, Splice, TimedMetadata
 from appliance.protocols.mpegts.feed import MOST_GARBAGE, TransportFeed
+from appliance.protocols.scte35 import splice_insert
 from tests.kit.recording_directory import RecordedInput, RecordingDirectory
+from tests.protocols.mpegts.test_demuxer import demux, with_data
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "mpegts"
 
@@ -47,8 +50,8 @@ async def test_a_picture_that_is_announced_is_waited_for() -> None:
     feed = TransportFeed(target)
     assert feed.lacking == "no program map (PMT) came"
     feed.receive(without(capture("h264-aac"), 0x100))
-    assert not feed.on_air
     assert feed.lacking == "no key frame of the picture came"
+    assert target.prepared == []
     feed.receive(capture("h264-aac"))
     assert feed.on_air
     assert [track.codec for track in target.prepared] == ["H264", "AAC"]
@@ -70,3 +73,26 @@ async def test_what_is_no_transport_stream_is_refused() -> None:
     feed.receive(bytes(MOST_GARBAGE))
     with pytest.raises(RemoteProtocolError, match="no MPEG transport stream"):
         feed.receive(b"GET / HTTP/1.1\r\n" * 625)
+
+
+class Injected(TransportFeed):
+    """Its target takes events."""
+
+    def __init__(self) -> None:
+        target = opened()
+        self.events: list[Event] = []
+        target.inject = self.events.append  # type: ignore[attr-defined]
+        super().__init__(target)
+
+
+async def test_events_of_the_stream_go_among_its_media() -> None:
+    pictures = [frame for frame in demux(capture("h264-aac"))[0] if frame.track.is_video]
+    tag = b"ID3\x04\0\0\0\0\0\0"
+    data = with_data(splice_insert(9, pictures[22].pts, out=True), tag, pictures[20].pts)
+    feed = Injected()
+    for at in range(0, len(data), 1316):
+        feed.receive(data[at : at + 1316])
+    assert feed.events == [TimedMetadata(tag), Splice(9, True)]
+    deaf = TransportFeed(opened())
+    deaf.receive(data)
+    assert deaf.on_air

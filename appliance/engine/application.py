@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from appliance.engine.input_loss import HoldRules, InputLoss
+from appliance.engine.hold_rules import HoldRules
+from appliance.engine.input_loss import InputLoss
 from appliance.engine.input_stream import InputStream, LiveOutput
 from appliance.engine.not_built import NOT_ENFORCED, refused_providers, refused_publishers
 from appliance.engine.services import Services
@@ -76,9 +77,6 @@ class Application:
             self.vhost, self.name, name, source, clock=self._services.clock,
             make_outputs=self._make_outputs, on_close=self._forget, watch_loss=self._watch_loss,
         )  # fmt: skip
-        self.inputs[name] = opened
-        return opened
-
         if present is not None:
             reason = "replaced by another source" if replace else "silent, and another source came"
             if present.loss is not None and present.loss.rules.outlives_source:
@@ -86,6 +84,9 @@ class Application:
                 opened.inherit(present, reason)
             else:
                 present.cancel(reason)
+        self.inputs[name] = opened
+        return opened
+
     def output(self, name: str) -> LiveOutput | None:
         """The live output stream of that name (its hub may not exist yet)."""
         for each in self.inputs.values():
@@ -107,11 +108,11 @@ class Application:
                 getattr(before.providers, provider) != getattr(settings.providers, provider)
             ):
                 each.cancel("the settings of its provider were changed")
+        for each in list(self.inputs.values()):
+            each.keep_by(HoldRules.of(settings, each.source.kind))
         live = [each.outputs for each in self.inputs.values() if each.outputs is not None]
         for outputs in live:
             outputs.drop_changed(settings)
-        for each in list(self.inputs.values()):
-            each.keep_by(HoldRules.of(settings, each.source.kind))
         for outputs in live:
             outputs.take_up(settings)
 
@@ -122,9 +123,6 @@ class Application:
     def _make_outputs(self, source: InputStream) -> StreamSet:
         return StreamSet(source, self.settings, self._services, self._taken, self._refused_publishers)
 
-    def _taken(self) -> set[str]:
-        """The names of all live output streams."""
-        return {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
     def _watch_loss(self, stream: InputStream) -> InputLoss | None:
         """Keep the stream when its source fails, if the settings say so."""
         rules = HoldRules.of(self.settings, stream.source.kind)
@@ -132,14 +130,14 @@ class Application:
             return None
         services = self._services
         loss = InputLoss(stream, rules, services.slates, services.alarms)
-        services.supervisor.add(
-            ChildSpec(
-                name=services.child_name("input-loss", stream.label), start=loss.run, restart=Restart.TRANSIENT,
-                order=30,
-            )
-        )  # fmt: skip
+        for kind, start in (("input-loss", loss.run), ("slate", loss.make_ready)):
+            name = services.child_name(kind, stream.label)
+            services.supervisor.add(ChildSpec(name=name, start=start, restart=Restart.TRANSIENT, order=30))
         return loss
 
+    def _taken(self) -> set[str]:
+        """The names of all live output streams."""
+        return {name for each in self.inputs.values() if each.outputs for name in each.outputs.by_name}
 
     def _forget(self, closed: InputStream, reason: str) -> None:
         if self.inputs.get(closed.name) is closed:

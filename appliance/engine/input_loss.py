@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, MutableMapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from appliance.engine.hold_rules import HoldRules, InputFault
 from appliance.engine.slate_fill import Fill, PictureFill, SilenceFill, StillFill
 from appliance.media.clock import NANOSECONDS
 from appliance.media.contracts import Progress
 from appliance.media.timeline import Timeline
 from appliance.media.track import Track
-from appliance.settings import models
 from appliance.transcoder.fault_slate import SlateForm, Slates
 
 if TYPE_CHECKING:
@@ -51,36 +50,6 @@ MOST_RETRY = 60 * NANOSECONDS
 MEASURE = 3.0
 #: The times of two frames that follow on one another may be off by this (ns).
 _SLACK = 2_000_000
-
-
-#: Sources of our own: when they close, they are meant to.
-OWN_KINDS = frozenset({"Capture", "Scheduled", "Multiplex"})
-
-
-class InputFault(StrEnum):
-    NO_INPUT = "no input"
-    NO_VIDEO = "no video"
-    DECODING_FAILED = "decoding failed"
-
-    @property
-    def slate(self) -> str:
-        return self.value.upper()
-
-
-class HoldRules(msgspec.Struct, frozen=True):
-    """Times in ns. ``hold`` 0: for ever. ``outlives_source``: the stream stays when its source closes it."""
-
-    stall: int
-    hold: int
-    outlives_source: bool = True
-
-    @classmethod
-    def of(cls, settings: models.Application, kind: str) -> HoldRules | None:
-        """What ``settings`` say of a source of ``kind``; None: its stream ends with it."""
-        wanted = settings.on_input_loss or ("hold" if kind in OWN_KINDS else "end")
-        if wanted != "hold":
-            return None
-        return cls(max(1, settings.stall_ms) * 1_000_000, settings.hold_ms * 1_000_000, kind not in OWN_KINDS)
 
 
 class _Frame(msgspec.Struct, frozen=True, gc=False):
@@ -226,15 +195,12 @@ class InputLoss:
 
     async def run(self, progress: Progress) -> None:
         """A supervised child, until the stream is over."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._make_ready)
-            while not self._over:
-                progress()
-                pause = self._tend() if self.fault is not None else self._look()
-                changed = self._changed = trio.Event()
-                with trio.move_on_after(pause):
-                    await changed.wait()
-            nursery.cancel_scope.cancel()
+        while not self._over:
+            progress()
+            pause = self._tend() if self.fault is not None else self._look()
+            changed = self._changed = trio.Event()
+            with trio.move_on_after(pause):
+                await changed.wait()
 
     def stop(self) -> None:
         """The stream is over, or kept no more."""
@@ -243,11 +209,12 @@ class InputLoss:
         self._alarms.pop(self._alarm, None)
         self._changed.set()
 
-    async def _make_ready(self) -> None:
-        """Have the slate made, again when the picture has another form."""
+    async def make_ready(self, progress: Progress) -> None:
+        """A supervised child: have the slate made, again when the picture has another form."""
         made: SlateForm | None = None
         waited = False
-        while True:
+        while not self._over:
+            progress()
             form = self._form()
             if form is not None and form != made:
                 track = self._picture()
@@ -258,7 +225,7 @@ class InputLoss:
                 made = form
                 await self._slates.make(form)
                 self._changed.set()
-            await trio.sleep(1.0)
+            await trio.sleep(LOOK_EVERY)
 
     def _picture(self) -> Track | None:
         """The picture as the source has it."""

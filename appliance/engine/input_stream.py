@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from appliance.engine.input_loss import HoldRules, InputLoss
+from appliance.engine.hold_rules import HoldRules
+from appliance.engine.input_loss import InputLoss
 from appliance.engine.profiles import PlannedOutput
 from appliance.errors import NotFound, Unavailable
 from appliance.media.clock import Clock

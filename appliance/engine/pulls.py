@@ -128,7 +128,8 @@ class Pulls:
         application = self._directory.find_application(spec.vhost, spec.app)
         if application is None:
             raise NotFound(f"there is no application {spec.vhost}/{spec.app}")
-        if spec.key in self._pulls or spec.name in application.inputs:
+        present = application.inputs.get(spec.name)
+        if spec.key in self._pulls or (present is not None and not present.abandoned):
             raise NameTaken("Stream already exists")
         self._check_schemes(spec)
         pull = Pull(spec, patience_until=0.0, used=trio.current_time())

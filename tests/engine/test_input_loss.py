@@ -257,7 +257,7 @@ async def test_a_source_with_other_tracks_begins_anew(box: Box, autojump_clock: 
     assert box.recorder.packets[-1].payload == silence(AUDIO)[0]  # type: ignore[index]
 
 
-async def test_a_quiet_source_that_catches_up_comes_back_without_a_new_clock(box: Box, autojump_clock: MockClock) -> None:
+async def test_a_quiet_source_that_catches_up_keeps_its_clock(box: Box, autojump_clock: MockClock) -> None:
     live = box.open()
     live.prepare([VIDEO, AUDIO])
     await play(live, 2)
@@ -397,7 +397,7 @@ async def test_a_codec_without_slate_shows_its_last_key_frame(box: Box, autojump
     assert {packet.keyframe for packet in pictures} == {True}
 
 
-async def test_media_that_runs_ahead_of_the_clock_is_taken_back_by_the_slate(box: Box, autojump_clock: MockClock) -> None:
+async def test_media_ahead_of_the_clock_is_taken_back_by_the_slate(box: Box, autojump_clock: MockClock) -> None:
     live = box.open()
     live.prepare([VIDEO, AUDIO])
     await play(live, 3, fast=True)

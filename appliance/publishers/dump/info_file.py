@@ -6,6 +6,7 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
+from appliance.errors import NotFound
 from appliance.publishers.media_files import MediaFiles
 
 _HEAD = '<?xml version="1.0" encoding="utf-8"?>\n<HLSDumpInfo>\n'
@@ -33,6 +34,17 @@ class InfoFile:
         text = f"{self._head}{_status('Running')}  <Items>\n"
         self._end = len(text.encode())
         await self._files.create(self._path, (text + _TAIL).encode())
+
+    async def close_earlier(self) -> None:
+        """One that a crash left ends with ``Error``. Raises Unavailable."""
+        if self._path is None:
+            return
+        try:
+            at = (await self._files.read(self._path)).find(_status("Running").encode())
+        except NotFound:
+            return
+        if at >= 0:
+            await self._files.patch(self._path, (at, _status("Error").encode()))
 
     async def add(self, *paths: Path) -> None:
         """Files that have just been written."""

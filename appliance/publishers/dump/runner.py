@@ -24,6 +24,8 @@ log = logging.getLogger("kiln.dump")
 LOOK_EVERY = 1.0
 #: A disk that says no is asked again after so long.
 RETRY_AFTER = 2.0
+#: Lives of a stream that one dump may have.
+MOST_LIVES = 1000
 #: File names listed with a task at most.
 MOST_FILES = 1000
 
@@ -62,10 +64,14 @@ class DumpRunner:
         live = await self._until_playable(output, stop, progress)
         if live is None:
             return
+        name = f"/{output.vhost}/{output.app}/{output.name}"
         folder = self._files.resolve(task.output_path)
         info_path = self._files.resolve(task.info_file) if task.info_file else None
-        info = InfoFile(self._files, info_path, f"/{output.vhost}/{output.app}/{output.name}", task.user_data)
         try:
+            if task.started:
+                await InfoFile(self._files, info_path, name, task.user_data).close_earlier()
+                folder, info_path = await self._beside(folder, info_path)
+            info = InfoFile(self._files, info_path, name, task.user_data)
             await info.create()
         except NameTaken:
             raise BadRequest("Duplicate info file") from None
@@ -76,8 +82,8 @@ class DumpRunner:
         self._changed(task)
         log.info("dump begins task=%s folder=%s", task.label, folder)
         tracks = _tracks(self._files, folder, live)
-        await self._copy(task, live, tracks, info, stop, progress)
-        await self._finish(task, live, tracks, info)
+        await self._copy(task, folder, live, tracks, info, stop, progress)
+        await self._finish(task, folder, live, tracks, info)
 
     async def _until_playable(self, output: OutputStream, stop: trio.Event, progress: Progress) -> Live | None:
         while not (stop.is_set() or output.stream.closed):
@@ -89,9 +95,18 @@ class DumpRunner:
                 await stop.wait()
         return None
 
+    async def _beside(self, folder: Path, info_path: Path | None) -> tuple[Path, Path | None]:
+        """Places for the next life of the stream: what the one before gave stays as it is. Raises Unavailable."""
+        for life in range(2, MOST_LIVES):
+            places = [path.with_name(f"{path.name}.{life}") for path in (folder, info_path) if path is not None]
+            if not any([await self._files.exists(place) for place in places]):
+                return places[0], places[1] if info_path is not None else None
+        raise Unavailable(f"{folder}: there are {MOST_LIVES} of them already")
+
     async def _copy(
-        self, task: Dump, live: Live, tracks: list[TrackDump], info: InfoFile, stop: trio.Event, progress: Progress
-    ) -> None:
+        self, task: Dump, folder: Path, live: Live, tracks: list[TrackDump], info: InfoFile, stop: trio.Event,
+        progress: Progress,
+    ) -> None:  # fmt: skip
         """Until the dump is stopped or the stream ends."""
         masters_due = True
         while True:
@@ -102,7 +117,7 @@ class DumpRunner:
             progress()
             try:
                 if masters_due and all(track.window.listed for track in tracks):
-                    await self._note(task, info, await self._write_masters(task, live))
+                    await self._note(task, info, await self._write_masters(task, folder, live))
                     masters_due = False
                 await self._write_all(task, tracks, info)
             except Unavailable as fault:
@@ -129,8 +144,7 @@ class DumpRunner:
             for track in tracks:
                 track.gather()
 
-    async def _write_masters(self, task: Dump, live: Live) -> list[Path]:
-        folder = self._files.resolve(task.output_path)
+    async def _write_masters(self, task: Dump, folder: Path, live: Live) -> list[Path]:
         names = [name.removesuffix(".m3u8") for name in task.playlist] or list(live.playlists)
         written = []
         for name in names:
@@ -157,13 +171,13 @@ class DumpRunner:
             if reason:
                 log.error("dump can't write, tried again task=%s reason=%s", task.label, reason)
 
-    async def _finish(self, task: Dump, live: Live, tracks: list[TrackDump], info: InfoFile) -> None:
+    async def _finish(self, task: Dump, folder: Path, live: Live, tracks: list[TrackDump], info: InfoFile) -> None:
         whole = not task.error and not any(track.dropped for track in tracks)
         task.finished = self._clock.wall()
         try:
             # What was measured by now is truer than what the first master playlist could tell.
             if whole:
-                await self._write_masters(task, live)
+                await self._write_masters(task, folder, live)
             await info.say("Completed" if whole else "Error")
         except KilnError as fault:
             self._fault(task, str(fault))

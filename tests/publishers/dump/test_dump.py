@@ -147,6 +147,30 @@ async def test_an_info_file_that_is_there_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "tmp/d/dump.info").read_text() == "mine"
 
 
+async def test_the_next_life_of_a_stream_is_dumped_beside_the_one_before(tmp_path: Path) -> None:
+    async with station(segment_duration=1.0) as box:
+        runner = runner_of(box, tmp_path)
+        stream = box.start([VIDEO, AUDIO])
+        await until(lambda: box.publisher.live("default", "app", "cam"))
+        publish(stream, media(4))
+        task = dump_task()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(runner.run, task, output_of(box, stream), trio.Event(), lambda: None)
+            await until(lambda: task.sequence >= 6)
+            # As a crash would: nothing is finished.
+            nursery.cancel_scope.cancel()
+        before = {path: path.read_bytes() for path in (tmp_path / "tmp/d/e").iterdir()}
+        async with trio.open_nursery() as nursery:
+            stop = trio.Event()
+            nursery.start_soon(runner.run, task, output_of(box, stream), stop, lambda: None)
+            await until(lambda: (tmp_path / "tmp/d/e.2/llhls.m3u8").exists())
+            stop.set()
+        assert before == {path: path.read_bytes() for path in (tmp_path / "tmp/d/e").iterdir()}
+        assert b"<Status>Error</Status>" in (tmp_path / "tmp/d/dump.info").read_bytes()
+        assert b"<Status>Completed</Status>" in (tmp_path / "tmp/d/dump.info.2").read_bytes()
+        assert played(tmp_path / "tmp/d/e.2/llhls.m3u8")[0] > 0
+
+
 async def test_a_disk_that_says_no_is_tried_again(tmp_path: Path) -> None:
     async with station(segment_duration=1.0) as box:
         runner = runner_of(box, tmp_path)

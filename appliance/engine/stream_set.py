@@ -90,9 +90,6 @@ class StreamSet:
         if any(output.output is None for output in made):
             self._start_late(made)
 
-    def close(self) -> None:
-        """The input is over. Encoded outputs end when their transcoder has given what it held."""
-        if self.transcoder is None:
     def change_source(self, source: InputStream) -> None:
         """Another input feeds the same hub."""
         self.source = source
@@ -101,6 +98,9 @@ class StreamSet:
             if output.output is not None:
                 output.output.source = source.source
 
+    def close(self) -> None:
+        """The input is over. Encoded outputs end when their transcoder has given what it held."""
+        if self.transcoder is None:
             self._close_outputs()
         elif self.source.stream.raw:
             self.transcoder.stop()

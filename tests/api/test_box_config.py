@@ -151,7 +151,7 @@ async def test_a_dry_run_does_nothing(box: Box, file: Path) -> None:
 async def test_what_is_untouched_goes_on(box: Box) -> None:
     live, *_ = box.open("app", "one", vhost="file")
     await box.ask("PATCH", CONFIG, body={"name": "x", "bind": {"providers": {"rtmp": {"port": 0}}}})
-    assert box.engine.directory.find_application("file", "app").inputs["one"] is live
+    assert box.engine.directory.vhosts["file"].applications["app"].inputs["one"] is live
     await box.ask("PATCH", CONFIG, body={"virtualHosts": [{"name": "file"}]})
     assert live.closed
 
@@ -239,8 +239,7 @@ async def test_a_change_that_is_confirmed_stays(box: Box) -> None:
         assert (await box.ask("PATCH", CONFIG, body={"name": "y"})).status_code == 409
         assert (await box.ask("POST", f"{CONFIG}:confirm")).status_code == 200
         assert (await box.ask("POST", f"{CONFIG}:confirm")).status_code == 409
-        (child,) = [child for name, child in box.engine.supervisor.children.items() if name == CHILD] or [None]
-        if child is not None:
+        for child in [child for name, child in box.engine.supervisor.children.items() if name == CHILD]:
             await child.wait_ended()
         assert (await document(box))["name"] == "x"
     assert await box.engine.store.list(pending.KIND) == {}

@@ -28,14 +28,6 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 Take = Callable[[bytes], Awaitable[None]]
 
 
-class Refused(Unavailable):
-    """The server answers, and with another status than one that brings a body."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Fetcher:
     """``timeout`` in seconds for each step of a request. Errors are BadRequest (may not be reached, can never be
     read), Unavailable and RemoteProtocolError; messages show no path and no query, for they may hold secrets."""
@@ -164,7 +156,7 @@ class Fetcher:
     def _check(response: httpx.Response, what: str, shown: str) -> None:
         code = response.status_code
         if code not in (200, 206):
-            raise Refused(f"{shown} answers {code} to a request for {what}", code)
+            raise Unavailable(f"{shown} answers {code} to a request for {what}")
         coding = response.headers.get("content-encoding", "identity").lower()
         if coding != "identity":
             raise RemoteProtocolError(f"{shown} sends {what} compressed ({coding[:20]}), which nobody asked for")

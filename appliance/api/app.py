@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from appliance.access.guessing import Guessing
 from appliance.api.auth import TokenCheck
 from appliance.api.box.backup import BackupApi
 from appliance.api.box.certificates import CertificatesApi
 from appliance.api.box.config import Config
+from appliance.api.box.gpio import GpioApi
+from appliance.api.box.panel import PanelApi
+from appliance.api.box.ptz import PtzApi
 from appliance.api.box.recordings import Recordings
+from appliance.api.box.sensors import SensorsApi
 from appliance.api.box.storage import Storage
 from appliance.api.box.tokens import Tokens
 from appliance.api.box.watching import Watching
@@ -25,14 +30,16 @@ from appliance.api.openapi import OpenApi
 from appliance.api.routes import Route, RouteTable
 from appliance.api.status import status_app
 from appliance.api.view import EngineView
+from appliance.box.box import Box
 from appliance.engine.backup import Backup
 from appliance.engine.engine import Engine, Fronts
 from appliance.engine.hosts import host_matches
 from appliance.net.asgi import ASGIApp, Receive, Scope, Send
 
 
-def make_fronts(engine: Engine) -> Fronts:
-    """The management API (with the status page beside it), and the status page alone."""
+def make_fronts(engine: Engine, fake_hardware: Path | None = None) -> Fronts:
+    """The management API (with the status page beside it), and the status page alone. ``fake_hardware``: see Box."""
+    box = Box(engine, fake_hardware)
     status = status_app(engine)
     token = TokenCheck(engine.token.matches, engine.named_tokens.find, Guessing(time.monotonic))
     groups = (
@@ -40,7 +47,11 @@ def make_fronts(engine: Engine) -> Fronts:
         Applications(engine),
         OutputProfiles(engine),
         LiveStreams(engine),
-        Watching(engine),
+        Watching(engine, lambda: box.previews_shed),
+        PtzApi(box.ptz),
+        PanelApi(box.panel),
+        GpioApi(box.gpio),
+        SensorsApi(box.sensors, box.gps),
         Tokens(engine.named_tokens, engine.clock),
         Config(engine.config_import),
         BackupApi(Backup(engine), engine.clock),

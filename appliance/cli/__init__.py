@@ -32,6 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     where = "store, access token, keys, recordings (default: $KILN_STATE, else ~/.local/state/kiln)"
     run.add_argument("--state", type=Path, metavar="DIR", help=where)
     run.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
+    played = "programs play camera, panel, GPS, sensors, lamps and buttons, in a folder of the state"
+    run.add_argument("--fake-hardware", action="store_true", help=played)
     run.set_defaults(command=_run)
 
     check = commands.add_parser("check", help="every fault in a Server.xml at once, with its line")
@@ -98,7 +100,9 @@ def _run(options: argparse.Namespace) -> int:
     gc.disable()
     from appliance.cli.run import run
 
-    return run(config=options.config, state=options.state, log_level=options.log_level)
+    return run(
+        config=options.config, state=options.state, log_level=options.log_level, fake_hardware=options.fake_hardware
+    )
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -30,6 +31,7 @@ from appliance.settings.xml import DEFAULT_XML, LARGEST_FILE, LoadedServer, load
 log = logging.getLogger("kiln.run")
 
 STORE = "kiln.sqlite"
+FAKE_HARDWARE = "fake-hardware"
 #: How long the ordered stop may take before the process ends by itself (seconds).
 STOP_WITHIN = 5.0
 #: Short, so that a thread that holds the interpreter gives it back to the loop soon (seconds).
@@ -38,7 +40,7 @@ SWITCH_INTERVAL = 0.0005
 GARBAGE_THRESHOLD = 20_000
 
 
-def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
+def run(*, config: Path | None, state: Path | None, log_level: str, fake_hardware: bool = False) -> int:
     """Be on the air until SIGTERM or SIGINT. Raises KilnError when it can't start."""
     sys.setswitchinterval(SWITCH_INTERVAL)
     set_up_logging(log_level, sys.stderr)
@@ -54,7 +56,7 @@ def run(*, config: Path | None, state: Path | None, log_level: str) -> int:
         raise KilnError(f"the state folder {folder} can't be made: {reason}") from error
     gc.set_threshold(GARBAGE_THRESHOLD)
     gc.enable()
-    clean = trio.run(_serve, config, folder, loaded)
+    clean = trio.run(_serve, config, folder, loaded, folder / FAKE_HARDWARE if fake_hardware else None)
     if not clean:
         # What could not be stopped (a thread in a call that never returns) must not keep the box from restarting.
         logging.shutdown()
@@ -82,7 +84,9 @@ def _load(config: Path | None, state: Path) -> tuple[LoadedServer, bytes]:
     return load_xml(path, data=found if found and len(found) <= LARGEST_FILE else None), found or b""
 
 
-async def _serve(config: Path | None, state: Path, first: tuple[LoadedServer, bytes] | None) -> bool:
+async def _serve(
+    config: Path | None, state: Path, first: tuple[LoadedServer, bytes] | None, fake_hardware: Path | None
+) -> bool:
     """Whether everything could be stopped."""
     store = await Store.open(state / STORE)
     try:
@@ -107,7 +111,7 @@ async def _serve(config: Path | None, state: Path, first: tuple[LoadedServer, by
 
         async with trio.open_nursery() as nursery:
             await nursery.start(_obey_signals, engine.stop, engine.reload_certificates)
-            await engine.run(make_fronts, ready)
+            await engine.run(partial(make_fronts, fake_hardware=fake_hardware), ready)
             nursery.cancel_scope.cancel()
         return not engine.supervisor.abandoned
     finally:

@@ -43,7 +43,7 @@ def target_of(engine: Engine) -> Target:
 
 def needs_restart(running: models.Server, wanted: models.Server) -> list[str]:
     """XML paths of what can't be changed while the box runs; ``running`` is what it has been started with."""
-    attrs = ("name", "type", "stun_server", "privacy_protection", "modules", "alert", "analytics", "defaults")
+    attrs = ("name", "type", "stun_server", "privacy_protection", "modules", "box", "alert", "analytics", "defaults")
     found = [f"Server/{camel_case(attr)}" for attr in attrs if getattr(running, attr) != getattr(wanted, attr)]
     if running.managers.host.names != wanted.managers.host.names:
         found.append("Server/Managers/Host/Names")

@@ -234,6 +234,16 @@ _SEGMENTS = (
 _TIMESTAMPS = one_of("timestamp_mode", ("ZeroBased", "Original", ""), "TimestampMode must be ZeroBased or Original")
 _HTTP_TIMEOUT = positive("timeout", "Timeout")
 
+def reached_one_way(camera: models.PtzCamera, given: Given) -> Iterator[Broken]:
+    if bool(camera.device) == bool(camera.host):
+        yield Broken("A camera has either a Device or a Host", "device" if camera.device else "name")
+
+
+def keyed_stream(box: models.Box, given: Given) -> Iterator[Broken]:
+    if box.stream and (box.stream.count("/") != 2 or not all(box.stream.split("/"))):
+        yield Broken("Stream is <virtual host>/<application>/<stream>", "stream")
+
+
 RULES: dict[type[Node], tuple[Rule, ...]] = {
     models.Server: (
         one_of("type", ("origin", "edge"), "Type must be origin or edge"),
@@ -241,6 +251,32 @@ RULES: dict[type[Node], tuple[Rule, ...]] = {
         distinct("virtual_hosts", "name", "Duplicate virtual host name: {}"),
     ),
     models.Egress: (egress_networks,),
+    models.Box: (
+        distinct("cameras", "name", "Duplicate camera name: {}"),
+        distinct("lines", "name", "Duplicate line name: {}"),
+        keyed_stream,
+    ),
+    models.PtzCamera: (
+        named("stream"),
+        between("address", 1, 7, "Address is 1 to 7"),
+        reached_one_way,
+    ),
+    models.FrontPanel: (
+        one_of("make", ("crystalfontz", "matrixorbital"), "Make must be crystalfontz or matrixorbital"),
+    ),
+    models.GpioLine: (
+        named("stream"),
+        between("offset", 0, 1023, "Offset is 0 to 1023"),
+        one_of(
+            "role", ("on-air", "recording", "output", "record-button", "push-button"),
+            "Role must be on-air, recording, output, record-button or push-button",
+        ),
+    ),
+    models.FrontLed: (one_of("shows", ("on-air", "recording"), "Shows must be on-air or recording"),),
+    models.Shedding: (
+        between("temperature", 40, 120, "Temperature is 40 to 120"),
+        between("load", 50, 100, "Load is 50 to 100"),
+    ),
     models.BindMpegts: (ports("port", "udp", "tcp"),),
     models.BindSrt: (ports("port", "srt", "udp"),),
     models.BindSrtPublisher: (ports("port", "srt", "udp"),),

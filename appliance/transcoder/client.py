@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -22,7 +22,7 @@ from appliance.transcoder.fallback import Fallback
 from appliance.transcoder.feeder import Feeder
 from appliance.transcoder.messages import Frame, MediaFrame, MediaReceiver, RenditionStats
 from appliance.transcoder.pool import Worker, WorkerPool
-from appliance.transcoder.spec import RenditionSpec
+from appliance.transcoder.spec import Kind, RenditionSpec
 
 #: A worker is asked for a key frame so often at most (ns).
 KEY_FRAMES_EVERY = 500_000_000
@@ -114,13 +114,14 @@ class Transcoder:
         self._sink = sink
         self._life: _Life | None = None
         self._outputs: dict[int, _Output] = {}
+        self._left_out: frozenset[Kind] = frozenset()
         self._faults: deque[int] = deque(maxlen=len(BACKOFF))
         self._lived = TranscoderStats()
         self._stale = 0
         self._packets_out = 0
         self._stopping = False
         #: The last request for a key frame: from which time of the stream, and when it was made (monotonic ns).
-        self._asked: tuple[int, int] | None = None
+        self._key_frame_asked: tuple[int, int] | None = None
         self.reports = RateLimited(log)
         self._fallback = Fallback(label)
         # The rendition whose encoder ended the worker, when the worker could still say so.
@@ -191,20 +192,31 @@ class Transcoder:
         for id, output in self._outputs.items():
             output.spec = self._specs[id]
 
+    def leave_out(self, kinds: Collection[Kind]) -> None:
+        """Make none of these for now. What has not come yet is made first: outputs wait for each of their tracks."""
+        wanted = frozenset(kinds)
+        if wanted != self._left_out:
+            self._left_out = wanted
+            self._tell(messages.SetRenditions(self._effective()))
+
     def _effective(self) -> list[RenditionSpec]:
-        """What a worker is asked for: the wishes, less hardware that keeps failing."""
+        """What a worker is asked for: the wishes, less what is left out, less hardware that keeps failing."""
         now = self._clock.monotonic() / NANOSECONDS
-        return [self._fallback.effective(spec, now) for spec in self._specs.values()]
+        return [self._fallback.effective(spec, now) for spec in self._asked()]
+
+    def _asked(self) -> list[RenditionSpec]:
+        left_out, known = self._left_out, self._outputs
+        return [spec for spec in self._specs.values() if spec.kind not in left_out or spec.id not in known]
 
     def request_key_frame(self, since: int = 0) -> bool:
         """A key frame in all renditions, at the same time, not before ``since`` ms of the stream. False when no worker
         could be told, or it has just been asked for another one."""
         now = self._clock.monotonic()
-        if self._asked is not None and now - self._asked[1] < KEY_FRAMES_EVERY:
-            return self._asked[0] == since
+        if self._key_frame_asked is not None and now - self._key_frame_asked[1] < KEY_FRAMES_EVERY:
+            return self._key_frame_asked[0] == since
         if not self._tell(messages.ForceKeyFrame(since)):
             return False
-        self._asked = since, now
+        self._key_frame_asked = since, now
         return True
 
     def request_bitrate(self, id: int, bitrate: int) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from hw import crystalfontz
 from hw.crystalfontz import Packet, PacketParser
 from hw.keys import Key
@@ -51,7 +53,7 @@ class FakeMatrixOrbital:
     """LK204-7T-1U."""
 
     #: How many bytes follow the code of a command.
-    _ARGUMENTS = {0x58: 0, 0x41: 0, 0x42: 1, 0x52: 0, 0x44: 0, 0x47: 2, 0x56: 1, 0x57: 1}
+    _ARGUMENTS: ClassVar = {0x58: 0, 0x41: 0, 0x42: 1, 0x52: 0, 0x44: 0, 0x47: 2, 0x56: 1, 0x57: 1}
 
     def __init__(self) -> None:
         self._cells = [bytearray(b" " * _COLUMNS) for _ in range(_ROWS)]

@@ -13,6 +13,7 @@ from tests.house.tree import Module, parse, product_modules, within
 #: Modules that own a nursery, and so start tasks in it. All else is a child of a supervisor.
 OWN_NURSERIES: Mapping[str, str] = {
     "appliance.api.ome.streams": "notices that the client is gone while a stream is pulled for it",
+    "appliance.box.panel": "hears the keys beside showing",
     "appliance.cli.run": "hears signals beside the engine",
     "appliance.net.dispatcher": "answers what is released beside what is asked",
     "appliance.net.egress.guard": "tries the addresses of one host side by side",

@@ -30,6 +30,12 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "host": st.just("10.0.0.1:6379"),
     "bypass": st.just(True),
     "on_input_loss": st.sampled_from(["end", "hold"]),
+    "make": st.sampled_from(["crystalfontz", "MatrixOrbital"]),
+    "role": st.sampled_from(["on-air", "Output"]),
+    "shows": st.sampled_from(["on-air", "recording"]),
+    "address": st.integers(1, 7),
+    "temperature": st.integers(80, 240).map(lambda half: half / 2),
+    "load": st.integers(50, 100).map(float),
 }
 BROKEN_BY_BEING_THERE = {"packet_silence_timeout_ms", "default_label", "video", "audio"}
 COMPARED = (models.AudioBypassIfMatch, models.VideoBypassIfMatch)
@@ -48,6 +54,11 @@ def _tree(draw: st.DrawFn, model: type[Node]) -> Raw:
             value = _value(draw, model, field)
             if value is not None:
                 raw[field.json] = value
+    if model is models.PtzCamera:
+        # One way to reach it, and one alone.
+        raw = {name: raw[name] for name in ("name", "baudrate", "address") if name in raw} | {"device": "/dev/ttyS0"}
+    if model is models.Box:
+        raw["stream"] = "default/app/main"
     return raw
 
 

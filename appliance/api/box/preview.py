@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 from appliance.access.roles import Role
@@ -12,7 +12,7 @@ from appliance.api.ome.lookup import find_input
 from appliance.api.request import Request
 from appliance.api.routes import Route
 from appliance.api.view import EngineView
-from appliance.errors import NotFound
+from appliance.errors import NotFound, Unavailable
 from appliance.transcoder.preview import PictureFormat, Previews, best_source
 
 MOST_PIXELS = 1920
@@ -20,9 +20,11 @@ TYPES = {"jpeg": b"image/jpeg", "rgb": b"application/octet-stream"}
 
 
 class Preview:
-    """Of a raw input the picture of an output stream is shown: only a worker holds its own."""
+    """Of a raw input the picture of an output stream is shown: only a worker holds its own. ``shed`` says why none is
+    made just now."""
 
-    def __init__(self, engine: EngineView, previews: Previews) -> None:
+    def __init__(self, engine: EngineView, previews: Previews, shed: Callable[[], str] = lambda: "") -> None:
+        self._shed = shed
         self._engine = engine
         self._previews = previews
 
@@ -35,6 +37,8 @@ class Preview:
         width, height = size(query, "size", "320x180", MOST_PIXELS)
         format = cast("PictureFormat", one_of(query, "format", "jpeg", tuple(TYPES)))
         found = find_input(self._engine, vhost, app, stream)
+        if reason := self._shed():
+            raise Unavailable(f"No preview just now: {reason}")
         streams = [] if found.stream.raw else [found.stream]
         if not streams and found.outputs is not None:
             streams = [each.output.stream for each in found.outputs.by_name.values() if each.output is not None]

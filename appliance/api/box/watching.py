@@ -24,7 +24,7 @@ from appliance.transcoder.preview import Previews
 class Watching:
     """Adds the child that looks at the box while somebody follows its events."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, previews_shed: Callable[[], str] = lambda: "") -> None:
         tasks: Callable[[], Iterable[TaskOnBoard]] = engine.tasks.all
         self.machine = Machine()
         self.state = State(engine, self.machine, tasks)
@@ -35,8 +35,9 @@ class Watching:
         system = System(engine, self.machine, self.state)
         metrics = Metrics(self.measures)
         self._groups = (
-            system, Events(self.feed), Alarms(engine.alarms), Logs(RING), Preview(engine, Previews(engine.clock)),
-            metrics, SupportBundle(engine, self.state, system, metrics, RING),
+            system, Events(self.feed), Alarms(engine.alarms), Logs(RING),
+            Preview(engine, Previews(engine.clock), previews_shed), metrics,
+            SupportBundle(engine, self.state, system, metrics, RING),
         )  # fmt: skip
 
     def routes(self) -> Iterator[Route]:

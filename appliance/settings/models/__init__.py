@@ -26,6 +26,7 @@ from appliance.settings.models.bind import (
     SrtOption,
     SrtStream,
 )
+from appliance.settings.models.box import Box, FrontLed, FrontPanel, GpioLine, GpsDevice, PtzCamera, Shedding
 from appliance.settings.models.common import TLS, CrossDomains, Enables, Header, Host
 from appliance.settings.models.profiles import (
     AudioBypassIfMatch,
@@ -151,6 +152,7 @@ __all__ = [
     "PushPublisher", "Query", "Retention", "SegmentedPublisher", "SrtPublisher", "StreamMap", "ThumbnailPublisher",
     "WebRTCPublisher", "Alert", "AlertRules", "Analytics", "ApiStorage", "Defaults", "Egress", "EgressRules",
     "Forwarding", "IngressRules", "Managers", "ManagersApi", "ManagersHost", "Modules", "P2P", "Recovery",
+    "Box", "FrontLed", "FrontPanel", "GpioLine", "GpsDevice", "PtzCamera", "Shedding",
     "Server", "SwitchOff", "SwitchOn", "AdmissionWebhooks", "Application", "ApplicationDecodes", "DecodeVideo",
     "EventGenerator", "Origin", "OriginMapStore", "OriginPass", "OriginProperties", "Origins", "RedisServer",
     "SignedPolicy", "TranscodeWebhook", "VirtualHost",

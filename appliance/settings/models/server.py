@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from appliance.settings.models.bind import Bind
+from appliance.settings.models.box import Box
 from appliance.settings.models.common import TLS, CrossDomains
 from appliance.settings.models.virtual_host import VirtualHost
 from appliance.settings.schema import Attribute, Bitrate, Flag, Listed, Named, Node
@@ -141,6 +142,7 @@ class Server(Node, frozen=True, kw_only=True):
     bind: Bind
     modules: Modules = Modules()
     managers: Managers = Managers()
+    box: Box = Box()
     alert: Alert | None = None
     analytics: Analytics | None = None
     defaults: Defaults = Defaults()

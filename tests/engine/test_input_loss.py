@@ -325,9 +325,10 @@ async def test_a_stream_is_kept_for_so_long(slate: Slate, autojump_clock: MockCl
         await play(live, 1)
         live.close("gone")
         await trio.sleep(4.9)
-        assert not box.recorder.outputs[0].stream.closed
+        hub = box.recorder.outputs[0].stream
+        assert hub.readers
         await trio.sleep(0.7)
-        assert box.recorder.outputs[0].stream.closed
+        assert hub.closed
         assert not box.application.inputs
         assert not box.alarms
 
@@ -364,8 +365,46 @@ async def test_by_default_a_publisher_ends_its_stream(slate: Slate, autojump_clo
         live.prepare([VIDEO])
         live.close("gone")
         assert not box.application.inputs
-        channel = box.open(Source("Capture"), "channel") if box.application.settings.providers.capture else None
-        assert channel is None
+
+
+@dataclass
+class Statistics:
+    source_frames: int = 0
+    decode_errors: int = 0
+
+
+@dataclass
+class Worker:
+    """Of a transcoder what the loss of input asks for."""
+
+    stats: Statistics = field(default_factory=Statistics)
+
+
+async def test_pictures_that_cannot_be_decoded_give_way_and_are_tried_again(
+    box: Box, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = box.open()
+    live.prepare([VIDEO, AUDIO])
+    worker = Worker()
+    monkeypatch.setattr(live.outputs, "transcoder", worker)
+    end = 0.0
+    for second in range(5):
+        end = await play(live, 1, start=end)
+        if second:
+            worker.stats.decode_errors += 25
+        else:
+            worker.stats.source_frames += 25
+    assert box.fault() == "decoding failed"
+    assert box.recorder.of(MediaType.VIDEO)[-1].payload in box.slate.loops["DECODING FAILED"]
+    quiet = silence(AUDIO)
+    assert quiet is not None
+    assert quiet[0] not in [packet.payload for packet in box.recorder.packets]
+    for _ in range(7):
+        end = await play(live, 1, start=end)
+        worker.stats.source_frames += 25
+    assert not box.fault()
+    assert_sound(box, longest_hole=0.2)
+    monkeypatch.undo()
 
 
 async def test_sound_alone_goes_on_with_silence(box: Box, autojump_clock: MockClock) -> None:

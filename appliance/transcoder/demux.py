@@ -141,6 +141,8 @@ class Demuxers:
     def __init__(self, start: Callable[[], DemuxWorker] = DemuxWorker) -> None:
         self._start = start
         self._idle: list[DemuxWorker] = []
+        #: Killed, and not gone yet: one that waits for a dead disk may take long.
+        self._dying: list[DemuxWorker] = []
         self._jobs = count(1)
 
     async def open(self, root: Path, path: Path, start: int = 0) -> OpenedFile:
@@ -191,11 +193,13 @@ class Demuxers:
         return [Slate(track, tuple(payloads[id]), frame_ns(track)) for id, track in tracks.items() if payloads.get(id)]
 
     def _take(self) -> DemuxWorker:
+        self._dying = [worker for worker in self._dying if worker.process.poll() is None]
         while self._idle:
             worker = self._idle.pop()
             if worker.process.poll() is None:
                 return worker
             worker.kill()
+            self._dying.append(worker)
         return self._start()
 
     def _give_back(self, worker: DemuxWorker, *, spent: bool = False) -> None:
@@ -203,7 +207,7 @@ class Demuxers:
             self._idle.append(worker)
         else:
             worker.kill()
-            worker.process.wait()
+            self._dying.append(worker)
 
     async def _discard(self, worker: DemuxWorker) -> None:
         worker.kill()
@@ -214,7 +218,8 @@ class Demuxers:
         idle, self._idle = self._idle, []
         for worker in idle:
             worker.kill()
-        for worker in idle:
+        dying, self._dying = [*self._dying, *idle], []
+        for worker in dying:
             await worker.reap()
 
 

@@ -37,7 +37,7 @@ RETRY_NS = 1_000_000_000
 LAST_TRY = 700_000_000
 LOOK_NS = 100_000_000
 #: The shortest and the longest sleep between frames (s): several go out at a time.
-SHORTEST_SLEEP, LONGEST_SLEEP = 0.012, 0.05
+SHORTEST_SLEEP, LONGEST_SLEEP = 0.03, 0.05
 SLATES_KEPT = 8
 
 FindStream = Callable[[str, str, str], Stream | None]
@@ -52,12 +52,14 @@ class Cut(Enum):
 
 @dataclass(slots=True)
 class Ready:
-    """An item that can go on the air. ``at``: the wall clock (ns) where it is to, None: as ``cut`` says."""
+    """An item that can go on the air. ``at``: the wall clock (ns) where it is to, None: as ``cut`` says, ``follows``
+    being what was on the air when it was chosen."""
 
     entry: Entry
     feed: Feed
     cut: Cut
     at: int | None
+    follows: Segment | None
     slates: dict[int, Slate] = field(default_factory=dict)
 
 
@@ -273,7 +275,8 @@ class Player:
         if ready is not None:
             if ready.at is not None:
                 ends.append(now + ready.at - wall)
-            elif ready.cut is Cut.NOW:
+            elif ready.cut is Cut.NOW or ready.follows is not segment:
+                # What it was to follow may have ended before it was ready.
                 ends.append(now)
         segment.until = min(ends) if ends else None
 
@@ -369,6 +372,7 @@ class Player:
 
     async def _prepare(self, entry: Entry, cut: Cut, at: int | None) -> None:
         feed: Feed | None = None
+        follows = self._segment
         with trio.CancelScope() as scope:
             self._preparing = scope
             try:
@@ -380,7 +384,7 @@ class Player:
                 if not feed.startable:
                     raise Unavailable(feed.fault or f"no key frame within {KEY_FRAME_WITHIN:g} s")
                 slates = await self._slates_for(feed)
-                self._ready = Ready(entry, feed, cut, at, slates)
+                self._ready = Ready(entry, feed, cut, at, follows, slates)
                 feed = None
             except KilnError as error:
                 self._could_not(entry, str(error), cut)

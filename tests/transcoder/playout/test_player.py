@@ -16,7 +16,7 @@ from appliance.media.clock import Clock
 from appliance.media.packet import Packet
 from appliance.media.stream import Stream
 from appliance.media.track import Codec
-from appliance.transcoder.demux import Demuxers
+from appliance.transcoder.demux import Demuxers, OpenedFile
 from appliance.transcoder.demux_messages import Kind
 from appliance.transcoder.playout.model import ChannelStream, Item, Program, Schedule
 from appliance.transcoder.playout.player import Player
@@ -38,9 +38,15 @@ class Playing:
     taker: Taker
 
 
+def on_air(playing: Playing) -> str:
+    """Program and item, "" for black."""
+    air = playing.player.on_air
+    return "" if air is None or air.entry is None else f"{air.entry.program.name} {air.entry.item.url}"
+
+
 async def play(
     wanted: Schedule, media: Path, seconds: float, *, find: Callable[[str, str, str], Stream | None] = lambda *_: None,
-    meanwhile: Callable[[Playing], Iterator[float]] | None = None,
+    meanwhile: Callable[[Playing], Iterator[float]] | None = None, demuxers: Demuxers | None = None,
 ) -> Playing:  # fmt: skip
     """Play for ``seconds`` from its first frame on; ``meanwhile`` is run beside it and yields its sleeps."""
     taker = Taker()
@@ -50,7 +56,7 @@ async def play(
         began.set()
         return taker
 
-    demuxers = Demuxers()
+    demuxers = demuxers or Demuxers()
     player = Player(wanted, label=taker.label, root=media, demuxers=demuxers, find=find, clock=Clock(),
                     open_input=open_input)  # fmt: skip
     playing = Playing(player, taker)
@@ -143,14 +149,11 @@ async def test_the_fallback_plays_until_the_item_can(media: Path) -> None:
 
     def arrives(playing: Playing) -> Iterator[float]:
         yield 1.5
-        assert playing.player.on_air is not None
-        assert playing.player.on_air.entry is not None
-        assert playing.player.on_air.entry.fallback
+        assert on_air(playing) == "fallback file://silent.mp4"
         assert "late.mp4" in playing.player.trouble
         late.write_bytes((media / "plain.mp4").read_bytes())
         yield 2
-        assert playing.player.on_air.entry is not None
-        assert not playing.player.on_air.entry.fallback
+        assert on_air(playing) == "p file://late.mp4"
         assert not playing.player.trouble
 
     wanted = schedule(Item("file://late.mp4"), fallback=(Item("file://silent.mp4"),))
@@ -164,6 +167,28 @@ async def test_nothing_to_play_is_black_and_not_the_end(media: Path) -> None:
     for video in (True, False):
         playing.taker.check_continuous(video=video, until=2.8)
     assert "nonsense.mp4" in playing.player.trouble
+
+
+class SlowDisk(Demuxers):
+    """One file takes longer to open than the item before it lasts."""
+
+    async def open(self, root: Path, path: Path, start: int = 0) -> OpenedFile:
+        if path.name == "silent.mp4":
+            await trio.sleep(2.5)
+        return await super().open(root, path, start)
+
+
+async def test_an_item_that_is_late_takes_over_from_black(media: Path) -> None:
+    def look(playing: Playing) -> Iterator[float]:
+        yield 1.8
+        assert on_air(playing) == ""
+        yield 2
+        assert on_air(playing) == "p file://silent.mp4"
+
+    wanted = schedule(Item("file://plain.mp4", 2000, 1000), Item("file://silent.mp4"))
+    playing = await play(wanted, media, 4, meanwhile=look, demuxers=SlowDisk())
+    for video in (True, False):
+        playing.taker.check_continuous(video=video, until=3.7)
 
 
 async def test_a_change_leaves_what_is_on_the_air_alone(media: Path) -> None:

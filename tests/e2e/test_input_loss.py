@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from tests.kit import ffmpeg
-from tests.kit.ffmpeg import LONG, SMALL, publish
+from tests.kit.ffmpeg import B_FRAMES, HD, LONG, SMALL, publish
 from tests.kit.kiln import KilnProcess
 from tests.kit.llhls_client import LlhlsClient, Track
 from tests.kit.server_xml import LADDER, Application, ServerXml
@@ -107,6 +107,34 @@ def test_viewers_see_the_slate_and_then_the_source_again(
     first, last = shown.index(True), len(shown) - shown[::-1].index(True)
     assert all(shown[first:last])
     assert 90 <= last - first <= 200, "four seconds of slate, and what the new publisher took to come"
+
+
+@pytest.mark.long
+def test_another_picture_after_the_loss(box: KilnProcess) -> None:
+    """Other size, B-frames, other clock: one stream, in sync, its times growing."""
+
+    async def watch() -> LlhlsClient:
+        client = LlhlsClient(box.hls("other"))
+        with trio.fail_after(40):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.run)
+                for spec in (LONG, B_FRAMES, HD):
+                    with publish(ffmpeg.source(spec), box.rtmp("other")):
+                        await trio.sleep(4)
+                    await trio.sleep(1.5)
+                nursery.cancel_scope.cancel()
+        return client
+
+    client = trio.run(watch)
+    runs = [(run, pictures(run)) for run in client.video.runs()]
+    assert [all(shown) if any(shown) else False for _, shown in runs] == [False, True] * 3, box.said()
+    for track, shortest in ((client.video, 0.0), (client.audio, 0.005)):
+        times = [frame.dts for frame in track.frames()]
+        assert all(other - one > shortest for one, other in pairwise(times))
+    video, audio = client.video.frames(), client.audio.frames()
+    assert abs(video[-1].pts - audio[-1].pts) <= 0.6, "no further apart than a part"
+    path = "/box/v1/vhosts/default/apps/app/streams/other"
+    assert box.api(path)["loss"]["losses"] >= 2
 
 
 def test_a_source_that_falls_silent_is_replaced_by_the_slate_after_the_time_set(box: KilnProcess) -> None:

@@ -160,7 +160,7 @@ class Engine:
                 await self.pulls.restore()
                 await self.ports.all_attempted()
                 await ready()
-                nursery.start_soon(warm_up)
+                self.supervisor.add(ChildSpec(name="warm-up", start=warm_up, restart=Restart.TEMPORARY, order=0))
                 # Not before: what a crash left is mended while the box is on the air already.
                 self.supervisor.add(ChildSpec(name="disk", start=self.recordings.disk.run, order=DISK_ORDER))
                 notifier.ready("on the air")

@@ -6,6 +6,8 @@ import importlib
 
 import trio
 
+from appliance.media.contracts import Progress
+
 #: From the small to the large, so that no step keeps the loop for long.
 LATER = (
     "hpack.hpack", "h2.events", "h2.stream", "h2.connection", "appliance.net.http2", "appliance.protocols.sdp",
@@ -16,8 +18,9 @@ LATER = (
 PAUSE = 0.1
 
 
-async def warm_up() -> None:
+async def warm_up(progress: Progress) -> None:
     """Load what the start did without, a piece at a time."""
     for name in LATER:
         await trio.sleep(PAUSE)
+        progress()
         importlib.import_module(name)

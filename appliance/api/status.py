@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.api.envelope import encode
-from appliance.api.ome.stream_resource import playlists_of
+from appliance.api.ome.stream_resource import HLS_DEFAULT, playlists_of
 from appliance.api.view import ApplicationView, EngineView, OutputView, VirtualHostView
 from appliance.media.track import Track
 from appliance.net.asgi import ASGIApp, Headers, Receive, Scope, Send
@@ -99,7 +99,10 @@ def _shown(app: ApplicationView, view: OutputView, source: str) -> dict[str, Any
     return {
         "name": view.name,
         "path": f"/{app.name}/{view.name}",
-        "playlists": [f"{each.file_name}.m3u8" for each in playlists_of(output)] if watchable else [],
+        # What HLS with MPEG-TS segments adds has no LL-HLS form.
+        "playlists": [
+            f"{each.file_name}.m3u8" for each in playlists_of(output) if watchable and each.name != HLS_DEFAULT
+        ],
         "source": source,
         "tracks": [text for text in map(_described, output.stream.tracks.values()) if text],
     }

@@ -16,6 +16,9 @@ from appliance.protocols.fmp4 import SUPPORTED_CODECS
 from appliance.publishers.hls.segmenter import SUPPORTED_CODECS as HLS_CODECS
 from appliance.settings import models
 
+#: The playlist that Publishers/HLS adds by itself.
+HLS_DEFAULT = "hls_default"
+
 
 def stream_resource(stream: InputView) -> dict[str, Any]:
     """An input stream with all output streams made of it that are on."""
@@ -54,7 +57,7 @@ def _automatic(output: OutputStream) -> Iterable[Playlist]:
         yield made
     hls = application.publishers.hls
     if hls is not None and hls.create_default_playlist:
-        made = default_playlist("hls_default", "playlist", output.stream.tracks.values(), HLS_CODECS)
+        made = default_playlist(HLS_DEFAULT, "playlist", output.stream.tracks.values(), HLS_CODECS)
         made.webrtc_auto_abr = False
         made.enable_ts_packaging = True
         yield made

@@ -16,7 +16,7 @@ HOLD = 10.0
 ALARM = "shedding"
 
 THUMBNAILS, PREVIEWS = "thumbnails", "previews"
-ORDER = (THUMBNAILS, PREVIEWS)
+ORDER: tuple[str, ...] = (THUMBNAILS, PREVIEWS)
 
 
 class Shedder:

@@ -30,6 +30,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "host": st.just("10.0.0.1:6379"),
     "bypass": st.just(True),
     "on_input_loss": st.sampled_from(["end", "hold"]),
+    "stall_ms": st.integers(100, 5000),
     "make": st.sampled_from(["crystalfontz", "MatrixOrbital"]),
     "role": st.sampled_from(["on-air", "Output"]),
     "shows": st.sampled_from(["on-air", "recording"]),

@@ -262,7 +262,9 @@ class Player:
             self._drop_ready()
             wanted = self._wanted(now, wall)
             if wanted is not None:
-                self._nursery.start_soon(self._prepare, *wanted)
+                # Set here: the next look may come before the task has begun.
+                self._preparing = trio.CancelScope()
+                self._nursery.start_soon(self._prepare, self._preparing, segment, *wanted)
 
     def _outdated(self, ready: Ready, segment: Segment | None) -> bool:
         feed = ready.feed
@@ -370,11 +372,11 @@ class Player:
 
     # Preparing
 
-    async def _prepare(self, entry: Entry, cut: Cut, at: int | None) -> None:
+    async def _prepare(
+        self, scope: trio.CancelScope, follows: Segment | None, entry: Entry, cut: Cut, at: int | None
+    ) -> None:
         feed: Feed | None = None
-        follows = self._segment
-        with trio.CancelScope() as scope:
-            self._preparing = scope
+        with scope:
             try:
                 feed = await self._open(entry)
                 self._nursery.start_soon(feed.fill)

@@ -16,7 +16,7 @@ from appliance.settings.models import FrontPanel as PanelSettings
 from hw.keys import Key
 from hw.panel import COLUMNS, MAKES, Panel, make_panel
 from hw.paths import DevicePaths
-from hw.serial_link import SerialLink, keep_open
+from hw.serial_link import DeviceFault, SerialLink, keep_open
 
 log = logging.getLogger("kiln.box")
 
@@ -130,9 +130,14 @@ class FrontPanel:
         menu = Menu(self._desk, self._name)
         await panel.begin()
         # Hearing and showing go on side by side; the first that fails ends both.
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._show, panel, menu)
-            await self._hear(panel, menu)
+        fault = DeviceFault(f"{link.name} is gone")
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._show, panel, menu)
+                await self._hear(panel, menu)
+        except* DeviceFault as faults:
+            fault = DeviceFault(str(faults.exceptions[0]))
+        raise fault
 
     async def _hear(self, panel: Panel, menu: Menu) -> None:
         while True:

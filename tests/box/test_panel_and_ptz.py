@@ -10,10 +10,15 @@ import trio.testing
 
 from appliance.api.box.ptz import command_of
 from appliance.box.desk import Desk, Look
-from appliance.box.panel import MENU_FOR, Menu
+from appliance.box.panel import MENU_FOR, FrontPanel, Menu
+from appliance.child_spec import Progress
 from appliance.errors import BadRequest
+from appliance.settings.models import FrontPanel as PanelSettings
 from hw import visca
+from hw.fakes.panels import FakeCrystalfontz
+from hw.fakes.pty_device import PtyDevice
 from hw.keys import Key
+from hw.paths import DevicePaths
 
 ON_AIR = Look(1, 2_500_000, 1, 0)
 
@@ -23,6 +28,9 @@ class _Desk:
 
     def __init__(self) -> None:
         self.recording = False
+
+    def look(self) -> Look:
+        return ON_AIR
 
     def records(self) -> bool:
         return self.recording
@@ -71,6 +79,26 @@ async def test_what_can_not_be_done_is_shown(autojump_clock: trio.testing.MockCl
     await menu.press(Key.UP)
     await trio.sleep(MENU_FOR + 1)
     assert "ON AIR" in menu.rows(ON_AIR)[0]
+
+
+async def test_a_panel_that_is_pulled_out_is_an_alarm(nursery: trio.Nursery) -> None:
+    device = FakeCrystalfontz()
+    pty = PtyDevice(device)
+    nursery.start_soon(pty.run)
+    alarms: dict[str, str] = {}
+    settings = PanelSettings(make="crystalfontz", device=str(pty.node))
+    panel = FrontPanel(settings, DevicePaths(), cast("Desk", _Desk()), "Kiln", alarms)
+    (child,) = panel.children()
+    nursery.start_soon(child.start, Progress())
+    with trio.fail_after(5):
+        while not device.rows[0].startswith("Kiln        ON AIR 1"):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        assert panel.state.ready
+        pty.unplug()
+        while panel.state.ready:
+            await trio.sleep(0.01)
+    assert "gone" in next(iter(alarms.values()))
+    nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

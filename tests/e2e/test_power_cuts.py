@@ -15,6 +15,7 @@ import pytest
 
 from tests.kit.kiln import KilnProcess
 from tests.kit.server_xml import ServerXml
+from tests.kit.shares import long_share
 
 NAMES = ("a", "b", "c")
 Change = tuple[str, str, Any]
@@ -81,6 +82,8 @@ def write_and_kill(kiln: KilnProcess, change: Change, after: float) -> bool:
 
 @pytest.mark.parametrize("times", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_each_change_is_whole_or_not_at_all(tmp_path: Path, times: int) -> None:
+    if times > 10:
+        times = long_share(times, 10)
     chance = random.Random(times)
     kiln = KilnProcess(tmp_path / "killed", ServerXml(applications=()))
     twin = KilnProcess(tmp_path / "twin", ServerXml(applications=()))

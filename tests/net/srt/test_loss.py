@@ -8,6 +8,7 @@ import trio
 from appliance.net import srt
 from appliance.net.srt import SrtListener
 from tests.kit.lossy import Toxics, udp_relay
+from tests.kit.shares import long_share
 
 pytestmark = pytest.mark.needs("libsrt")
 
@@ -97,5 +98,5 @@ async def test_what_the_network_loses_comes_again() -> None:
 @pytest.mark.parametrize(("loss", "factor"), [(0.01, 3), (0.03, 4), (0.07, 6), (0.10, 7)])
 async def test_residual_loss(loss: float, factor: int) -> None:
     """Latency in round trips as the tables of SRT's makers have it for each loss."""
-    sent, missing, _ = await through(loss, 60, 0.1, 0.1 * factor)
+    sent, missing, _ = await through(loss, long_share(60, 10), 0.1, 0.1 * factor)
     assert missing / sent < 1e-5, f"{missing} of {sent}"

@@ -1,6 +1,6 @@
 """The packets of Crystalfontz' CFA635 (4 lines of 20 characters, 6 keys, 4 two-coloured LEDs). Sans-IO.
 
-``type, length, data (0 to 22), CRC-16 low, high``. Data sheet CFA-635, host communications. Not verified on hardware.
+``type, length, data (0 to 22), CRC-16 low, high``. Not verified on hardware, nor yet against the data sheet.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The commands of Matrix Orbital's character displays (LK204-7T-1U: 4 x 20, 7 keys, 3 two-coloured LEDs). Sans-IO.
 
-A command is 0xFE and its bytes; all else is text. A key press is one letter. Not verified on hardware.
+A command is 0xFE and its bytes; all else is text. A key press is one letter.
+Not verified on hardware, nor yet against the data sheet.
 """
 
 from __future__ import annotations

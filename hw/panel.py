@@ -12,7 +12,7 @@ from hw.keys import Key
 from hw.serial_link import DeviceFault, SerialLink
 
 ROWS, COLUMNS = 4, 20
-#: A panel answers a packet within 250 ms (data sheet); with an adapter between.
+#: A panel answers a packet within 250 ms; with an adapter between.
 ANSWER_WITHIN = 1.0
 
 
@@ -31,7 +31,7 @@ def fitted(text: str) -> bytes:
 
 
 class CrystalfontzPanel:
-    """CFA635. Each packet is acknowledged before the next one is sent, as the data sheet demands; an answer that does
+    """CFA635. Each packet is acknowledged before the next one is sent; an answer that does
     not come is counted in ``unanswered``, and the row is written again."""
 
     def __init__(self, link: SerialLink) -> None:

@@ -1,6 +1,6 @@
 """PTZ cameras on a bus (up to seven on a serial line, one behind an address), spoken to in VISCA.
 
-Not verified on hardware: checked against the published tables and the camera of ``hw.fakes``.
+Not verified on hardware: tried with the camera of ``hw.fakes`` alone, which has its details from where we have ours.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """How the machine itself is: heat, fans, throttling, power, disks (sysfs hwmon, thermal, cpufreq, power_supply, block).
 
-What the kernel doesn't tell is left out, never guessed. Reading may wait for slow chips: call it in a thread.
+What the kernel doesn't tell is left out, never guessed. Reading may wait for slow chips: call it in a thread. Not
+verified on hardware.
 """
 
 from __future__ import annotations

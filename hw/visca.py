@@ -1,7 +1,8 @@
 """VISCA, the control protocol of PTZ cameras (Sony, EVI-D100 and SRG command tables): frames, commands, replies.
 
 Sans-IO. A frame is ``8x … FF`` to camera x (1 to 7, 8 is all of them) and ``z0 … FF`` (z = x + 8) back, at most 16
-bytes. VISCA over IP puts a header of 8 bytes before it (UDP port 52381). Not verified on hardware.
+bytes. VISCA over IP puts a header of 8 bytes before it (UDP port 52381).
+Not verified on hardware, nor yet against the data sheet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Front panels that answer as the data sheets say, and keep what they show in ``rows``."""
+"""Front panels that answer as ``hw`` takes their protocols to be, and keep what they show in ``rows``."""
 
 from __future__ import annotations
 

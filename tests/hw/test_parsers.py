@@ -1,4 +1,4 @@
-"""The protocols of the devices: published vectors, and the same result however the bytes are cut."""
+"""The protocols of the devices: vectors, and the same result however the bytes are cut."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ from appliance.media.track import Codec, Track
 from appliance.storage.media_root import resolve
 from appliance.transcoder.demux import Demuxers, OpenedFile, frame_ns
 from appliance.transcoder.demux_messages import Kind, unpack_track
+
+log = logging.getLogger("kiln.channel")
 
 #: How far a file is read ahead of what is on the air (ns), and what that may take (bytes).
 READ_AHEAD = 2_000_000_000
@@ -96,9 +99,16 @@ class Feed:
 
     async def fill(self) -> None:
         """Fill the queues until the source ends or `close`; what goes wrong with it is its ``fault``."""
+        if self._scope.cancel_called:
+            return
         self._filling = True
         with self._scope:
-            await self._fill()
+            try:
+                await self._fill()
+            except Exception as error:
+                # One item is lost by it, not the channel.
+                log.exception("feed broken %s", type(self).__name__)
+                self._end(f"internal error: {error!r}")
 
     async def _fill(self) -> None:
         raise NotImplementedError

@@ -129,9 +129,13 @@ class Segment:
     def last_queued(self) -> int | None:
         """Where the frames at hand end (ns of the output); None without any."""
         queue = self.feed.main if self.feed is not None else None
-        if not queue or self.origin is None:
+        if not queue:
             return None
-        return max(unit.pts + unit.duration for unit in list(queue)[-8:]) - self.origin + self.begin
+        origin = self.origin
+        if origin is None:
+            # Nothing of it was sent yet: it will begin here.
+            origin = next((unit.pts for unit in queue if unit.keyframe), queue[0].pts)
+        return max(unit.pts + unit.duration for unit in list(queue)[-8:]) - origin + self.begin
 
     def position(self, now: int, *, live: bool) -> int:
         """Where in its source it is (ns); of a live one, how long it has been on."""

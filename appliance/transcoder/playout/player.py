@@ -103,6 +103,7 @@ class Player:
         self._fallback_retry_at = 0
         self._failed: Entry | None = None
         self._starved_since: int | None = None
+        self._starved_at = 0
         self._superseded = False
         self._look_at = 0
         self._slates: dict[MakeSlate, list[Slate]] = {}
@@ -188,8 +189,10 @@ class Player:
         if feed is None or feed.done or not segment.starved:
             self._starved_since = None
             return
-        if self._starved_since is None:
-            self._starved_since = now
+        sent = segment.lead.lane.sent if segment.lead is not None else 0
+        if self._starved_since is None or sent != self._starved_at:
+            # A live source whose frames go out as they come has none at hand at any look.
+            self._starved_since, self._starved_at = now, sent
         elif now - self._starved_since > self._tolerance:
             self._starved_since = None
             feed.fail(f"no media for {self._tolerance // MS} ms")
@@ -204,18 +207,20 @@ class Player:
         ready = self._ready
         if ready is not None:
             self._ready = None
-            self._begin(ready, before.end)
+            self._begin(ready, before.end, before.entry)
         else:
             self._segment = Segment(None, None, before.end, self.lanes)
         self._look_at = 0
 
-    def _begin(self, ready: Ready, begin: int) -> None:
+    def _begin(self, ready: Ready, begin: int, before: Entry | None) -> None:
         if isinstance(ready.feed, LiveFeed):
             ready.feed.trim()
         for lane in self.lanes:
             lane.slate = ready.slates.get(lane.id, lane.slate)
-        self._segment = Segment(ready.entry, ready.feed, begin, self.lanes)
+        entry = self.timetable.begun(ready.entry, before, self._clock.wall() + begin - self._now())
+        self._segment = Segment(entry, ready.feed, begin, self.lanes)
         self._superseded = False
+        self._starved_since = None
         log.info("item on stream=%s program=%s item=%s", self.label, ready.entry.program.name, ready.entry.item.url)
         if not ready.entry.fallback:
             self._failed = None
@@ -235,7 +240,7 @@ class Player:
         self._input = target
         self._zero = self._clock.monotonic()
         self._look_at = self._retry_at = self._fallback_retry_at = 0
-        self._begin(ready, 0)
+        self._begin(ready, 0, None)
 
     def _cancelled(self, reason: str) -> None:
         self._lost = reason or "ended by the engine"
@@ -330,7 +335,7 @@ class Player:
         if feed is not None and feed.fault:
             self._note(entry, feed.fault, now)
             if not entry.item.fallback_on_err:
-                following = table.entry_after(entry, wall)
+                following = table.entry_after(entry, wall + ends - now)
         elif now >= self._retry_at:
             until = entry.until
             by_plan = until is not None and wall + (ends - now) >= until - MS
@@ -386,10 +391,17 @@ class Player:
                 if not feed.startable:
                     raise Unavailable(feed.fault or f"no key frame within {KEY_FRAME_WITHIN:g} s")
                 slates = await self._slates_for(feed)
+                if self._preparing is not scope:
+                    # Dropped while its last step was under way.
+                    return
                 self._ready = Ready(entry, feed, cut, at, follows, slates)
                 feed = None
             except KilnError as error:
-                self._could_not(entry, str(error), cut)
+                self._could_not(entry, str(error))
+            except Exception as error:
+                # One item is lost by it, not the channel.
+                log.exception("preparation broken stream=%s item=%s", self.label, entry.item.url)
+                self._could_not(entry, f"internal error: {error!r}")
             finally:
                 if feed is not None:
                     feed.close()
@@ -397,7 +409,7 @@ class Player:
                     self._preparing = None
                     self._look_at = 0
 
-    def _could_not(self, entry: Entry, reason: str, cut: Cut) -> None:
+    def _could_not(self, entry: Entry, reason: str) -> None:
         now = self._now()
         if entry.fallback:
             self._fallback_retry_at = now + RETRY_NS

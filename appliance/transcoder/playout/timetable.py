@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.transcoder.playout.model import MS, Item, Program, Schedule
 
@@ -96,6 +96,19 @@ class Timetable:
         if planned is not None and abs(wall - planned) < ON_PLAN:
             wall = planned
         return self._entry(now, index, 0, wall)
+
+    def begun(self, entry: Entry, before: Entry | None, wall: int) -> Entry:
+        """``entry`` with its end as it goes on the air at ``wall`` after ``before`` (None: black). Where all lengths
+        are known the plan stands; else an item is on for its whole length, however long it took to get ready."""
+        length, program = entry.item.length, entry.program
+        if entry.fallback or length is None or all(item.length is not None for item in program.items):
+            return entry
+        planned = before.until if before is not None and before.program == program else None
+        if planned is not None and abs(wall - planned) < ON_PLAN:
+            wall = planned
+        end = self.end_of(program)
+        until = wall + length - entry.offset
+        return replace(entry, until=until if end is None else min(until, end))
 
     def fallback_after(self, entry: Entry | None) -> Entry | None:
         """The first item of the fallback program, or the one that follows ``entry`` in it, which is a loop."""

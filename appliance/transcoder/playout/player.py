@@ -23,7 +23,7 @@ from appliance.transcoder.demux import Demuxers, Slate
 from appliance.transcoder.demux_messages import MakeSlate
 from appliance.transcoder.playout.feeds import KEY_FRAME_WITHIN, Feed, FileFeed, LiveFeed
 from appliance.transcoder.playout.lanes import Lane, Segment, default_silence, lanes_of
-from appliance.transcoder.playout.model import MS, Schedule
+from appliance.transcoder.playout.model import MS, Program, Schedule
 from appliance.transcoder.playout.timetable import Entry, Timetable
 
 log = logging.getLogger("kiln.channel")
@@ -99,6 +99,10 @@ class Player:
         self._segment: Segment | None = None
         self._ready: Ready | None = None
         self._preparing: trio.CancelScope | None = None
+        self._awaited: Entry | None = None
+        self._awaited_since = 0
+        self._standing_in: trio.CancelScope | None = None
+        self._over: Program | None = None
         self._retry_at = 0
         self._fallback_retry_at = 0
         self._failed: Entry | None = None
@@ -204,6 +208,8 @@ class Player:
         assert before is not None
         if before.feed is not None:
             before.feed.close()
+        if before.entry is not None and self._was_last(before.entry, before.feed):
+            self._over = before.entry.program
         ready = self._ready
         if ready is not None:
             self._ready = None
@@ -211,6 +217,13 @@ class Player:
         else:
             self._segment = Segment(None, None, before.end, self.lanes)
         self._look_at = 0
+
+    def _was_last(self, entry: Entry, feed: Feed | None) -> bool:
+        """Whether nothing of its program comes after ``entry``, which has ended."""
+        program = entry.program
+        if entry.fallback or program.repeat or self._superseded or entry.index + 1 < len(program.items):
+            return False
+        return not (feed is not None and feed.fault and entry.item.fallback_on_err)
 
     def _begin(self, ready: Ready, begin: int, before: Entry | None) -> None:
         if isinstance(ready.feed, LiveFeed):
@@ -250,6 +263,9 @@ class Player:
     def _direct(self, now: int) -> None:
         wall = self._clock.wall()
         segment, ready = self._segment, self._ready
+        if ready is not None and self._outdated(ready, wall):
+            ready.feed.close()
+            ready = self._ready = None
         if ready is not None and isinstance(ready.feed, LiveFeed):
             ready.feed.trim()
         if segment is None:
@@ -263,15 +279,37 @@ class Player:
                 silent = self._clock.monotonic() - segment.feed.last
                 if silent > self._tolerance:
                     segment.feed.fail(f"no media for {self._tolerance // MS} ms")
-        if self._preparing is None and (ready is None or self._outdated(ready, segment)):
+        if self._preparing is None and ready is None:
             self._drop_ready()
             wanted = self._wanted(now, wall)
             if wanted is not None:
                 # Set here: the next look may come before the task has begun.
                 self._preparing = trio.CancelScope()
+                self._awaited, self._awaited_since = wanted[0], now
                 self._nursery.start_soon(self._prepare, self._preparing, segment, *wanted)
+        elif self._ready is None and segment is not None and self._standing_in is None:
+            fallback = self._stand_in(segment, now)
+            if fallback is not None:
+                cut = Cut.NOW if segment.entry is None else Cut.END
+                self._standing_in = trio.CancelScope()
+                self._nursery.start_soon(self._prepare, self._standing_in, segment, fallback, cut, None)
 
-    def _outdated(self, ready: Ready, segment: Segment | None) -> bool:
+    def _stand_in(self, segment: Segment, now: int) -> Entry | None:
+        """What is to be seen when what is being prepared does not get ready before ``segment`` ends."""
+        if now - self._awaited_since < LAST_TRY or now < self._fallback_retry_at:
+            return None
+        if self._awaited is None or self._awaited.fallback:
+            return None
+        ends = now if segment.entry is None else self._ends_at(segment, now)
+        if ends is None or ends - now > LAST_TRY:
+            return None
+        return self.timetable.fallback_after(segment.entry)
+
+    def _outdated(self, ready: Ready, wall: int) -> bool:
+        """Its source is lost, or its time has passed while it got ready."""
+        until = self.timetable.begun(ready.entry, None, wall).until
+        if until is not None and until <= wall:
+            return True
         feed = ready.feed
         return feed.done and bool(feed.fault) and not any(feed.queues.values())
 
@@ -316,7 +354,7 @@ class Player:
         if now < self._retry_at:
             return None
         due = table.entry_at(wall + EARLY)
-        if due is None:
+        if due is None or due.program == self._over:
             return None
         failed = self._failed
         if failed is not None and failed.program == due.program and any(i.length is None for i in due.program.items):
@@ -371,9 +409,10 @@ class Player:
         ready, self._ready = self._ready, None
         if ready is not None:
             ready.feed.close()
-        if self._preparing is not None:
-            self._preparing.cancel()
-            self._preparing = None
+        for scope in (self._preparing, self._standing_in):
+            if scope is not None:
+                scope.cancel()
+        self._preparing = self._standing_in = None
 
     # Preparing
 
@@ -391,9 +430,11 @@ class Player:
                 if not feed.startable:
                     raise Unavailable(feed.fault or f"no key frame within {KEY_FRAME_WITHIN:g} s")
                 slates = await self._slates_for(feed)
-                if self._preparing is not scope:
-                    # Dropped while its last step was under way.
+                if scope is not self._preparing and (scope is not self._standing_in or self._ready is not None):
+                    # Dropped while its last step was under way, or not needed any more.
                     return
+                if self._ready is not None:
+                    self._ready.feed.close()
                 self._ready = Ready(entry, feed, cut, at, follows, slates)
                 feed = None
             except KilnError as error:
@@ -407,6 +448,9 @@ class Player:
                     feed.close()
                 if self._preparing is scope:
                     self._preparing = None
+                    self._look_at = 0
+                elif self._standing_in is scope:
+                    self._standing_in = None
                     self._look_at = 0
 
     def _could_not(self, entry: Entry, reason: str) -> None:

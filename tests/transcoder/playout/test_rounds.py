@@ -86,10 +86,16 @@ class Rig(Player):
             return Camera()
         if place == "slow":
             return Camera(1.8)
+        if place == "tardy":
+            return Camera(4.2)
         if place == "mute":
             return Camera(60)
         if place == "broken":
             return Broken(0)
+        if place == "late" and self.opened > 6:
+            return Camera()
+        if place == "other":
+            raise Unavailable("not on the air")
         if place == "bug":
             raise ZeroDivisionError("a fault of ours")
         raise Unavailable("no such thing")
@@ -153,3 +159,35 @@ async def test_a_fault_of_ours_costs_the_item_alone(
     found = await seen(8, FILM, Item(f"file://{kind}", fallback_on_err=False), fallback=(FILM,), tmp_path=tmp_path)
     assert sum(seconds for _, seconds in found) > 7
     assert any("a fault of ours" in (record.exc_text or record.getMessage()) for record in caplog.records)
+
+
+async def test_the_fallback_stands_in_while_an_item_is_waited_for(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A live stream without a key frame may take long to be given up."""
+    found = await seen(24, FILM, Item("stream://mute", 0, 2000), fallback=(FILM,), tmp_path=tmp_path)
+    assert [name for name, seconds in found if not name and seconds > 1.2] == [], found
+
+
+async def test_a_program_that_is_over_stays_over(autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    """Whether or not its length was known before."""
+    found = await seen(12, FILM, CAMERA, repeat=False, fallback=(Item("stream://other", 0, 60_000),), tmp_path=tmp_path)
+    assert [name for name, _ in found] == ["film", "camera", ""]
+
+
+async def test_black_is_left_when_the_item_can_be_played_again(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    found = await seen(16, FILM, Item("stream://late", 0, 2000), tmp_path=tmp_path)
+    assert [name for name, _ in found][:4] == ["film", "", "late", "film"]
+    assert all(seconds > 1.6 for name, seconds in found[:-1] if name == "late"), found
+
+
+async def test_what_got_ready_after_its_time_does_not_cut_the_fallback(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """The plan is known for all items: the slow one's second is over when it is there."""
+    items = (Item("file://film", 0, 2000), Item("stream://tardy", 0, 1000))
+    found = await seen(14, *items, fallback=(Item("stream://camera", 0, 60_000),), tmp_path=tmp_path)
+    assert "tardy" not in [name for name, _ in found]
+    assert all(seconds < 0.5 for name, seconds in found if not name), found

@@ -59,6 +59,7 @@ def generate(kiln: KilnProcess, folder: Path, *options: str, names: str = "", wi
 pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="schemathesis is not installed")
 
 
+@pytest.mark.long
 def test_a_little_of_everything(kiln: KilnProcess, tmp_path: Path) -> None:
     generate(
         kiln, tmp_path, "--phases", "fuzzing", "-n", "4", "--exclude-method", "DELETE", "--seed", "1",

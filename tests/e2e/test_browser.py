@@ -45,8 +45,14 @@ def check(playback: browser.Playback, record_property: object, seconds: float = 
     assert not [problem for problem in playback.problems if "fatal" in problem], playback.problems
 
 
-@pytest.mark.parametrize("stream", ["cam1", "pattern"])
-@pytest.mark.parametrize("player", ["hls", "ovenplayer"])
+@pytest.mark.parametrize(
+    ("player", "stream"),
+    [
+        ("hls", "cam1"), ("ovenplayer", "pattern"),
+        pytest.param("hls", "pattern", marks=pytest.mark.long),
+        pytest.param("ovenplayer", "cam1", marks=pytest.mark.long),
+    ],
+)  # fmt: skip
 def test_plays_without_a_stall(published: KilnProcess, player: str, stream: str, record_property: object) -> None:
     playback = browser.play(published.hls(stream), player, SECONDS)
     check(playback, record_property)

@@ -8,6 +8,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urljoin
 
+import pytest
+
 from tests.kit.kiln import KilnProcess
 from tests.kit.server_xml import PATTERN, Application, ServerXml
 
@@ -28,6 +30,7 @@ def fetch(url: str) -> str:
         return str(answer.read().decode())
 
 
+@pytest.mark.long
 def test_a_cue_cuts_at_once(tmp_path: Path) -> None:
     application = Application(captures=(PATTERN,), profiles=ENCODED, segment=10)
     with KilnProcess(tmp_path, ServerXml((application,))) as box:

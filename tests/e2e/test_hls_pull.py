@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from tests.kit import ffmpeg, frames
@@ -14,6 +15,7 @@ from tests.kit.server_xml import BYPASS, Application, ServerXml
 LOOPBACK = {"KILN_EGRESS_ALLOW": "127.0.0.0/8"}
 
 
+@pytest.mark.long
 async def test_from_llhls_to_llhls(tmp_path: Path) -> None:
     applications = (
         Application(segment=1, profiles=BYPASS),

@@ -70,6 +70,7 @@ async def test_reset_of_a_publishers_connection(kiln: KilnProcess) -> None:
         await trio.to_thread.run_sync(lambda: kiln.wait_no_stream("reset", timeout=5))
 
 
+@pytest.mark.long
 async def test_a_source_that_pauses_for_ten_seconds(kiln: KilnProcess) -> None:
     """It goes on afterwards under the same name, and its timeline never runs back."""
     async with witness(kiln):
@@ -130,7 +131,12 @@ async def test_a_viewer_that_never_reads(kiln: KilnProcess) -> None:
 
 
 @pytest.mark.parametrize(
-    ("listener", "said"), [("rtmp", b""), ("rtmp", b"\x03abc"), ("http", b"GET / HTTP/1.1\r\nHost:")]
+    ("listener", "said"),
+    [
+        pytest.param("rtmp", b"", marks=pytest.mark.long),
+        ("rtmp", b"\x03abc"),
+        pytest.param("http", b"GET / HTTP/1.1\r\nHost:", marks=pytest.mark.long),
+    ],
 )
 async def test_five_hundred_half_open_connections(kiln: KilnProcess, listener: str, said: bytes) -> None:
     port = kiln.ports.rtmp if listener == "rtmp" else kiln.ports.http

@@ -207,7 +207,7 @@ def disk_worker_or_none(kiln: KilnProcess) -> int | None:
 
 
 def test_kills(kiln: KilnProcess) -> None:
-    kills(kiln, 9, seed=1)
+    kills(kiln, 4, seed=1)
 
 
 @pytest.mark.long

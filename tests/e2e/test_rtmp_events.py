@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 
 from appliance.protocols.id3 import Frame, build_tag
@@ -28,6 +29,7 @@ class WithRules(ServerXml):
         return super().xml().replace("<Providers><RTMP/>", f"<Providers>{RULES}")
 
 
+@pytest.mark.long
 async def test_text_and_cue_points_become_timed_metadata(tmp_path: Path) -> None:
     media = await trio.to_thread.run_sync(Media.of_file, ffmpeg.source(ffmpeg.SMALL))
     with KilnProcess(tmp_path, WithRules((Application(segment=1, profiles=BYPASS),))) as kiln:

@@ -34,7 +34,7 @@ class Delivery:
         return frames.of_file(ffmpeg.source(self.spec), kind)
 
 
-@pytest.fixture(scope="module", params=[HD, B_FRAMES], ids=lambda spec: spec.name)
+@pytest.fixture(scope="module", params=[pytest.param(HD, marks=pytest.mark.long), B_FRAMES], ids=lambda spec: spec.name)
 def delivery(kiln: KilnProcess, request: pytest.FixtureRequest) -> Delivery:
     return Delivery(request.param, trio.run(deliver, kiln, request.param))
 

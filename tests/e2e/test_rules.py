@@ -58,6 +58,7 @@ async def test_a_stream_that_passes_through(kiln: KilnProcess) -> None:
             assert await check(kiln.hls("rules"), http, seconds=12, stage=stage) == NONE
 
 
+@pytest.mark.long
 async def test_a_stream_that_is_encoded(kiln: KilnProcess) -> None:
     async with client() as http:
         await until_playable(kiln.hls("pattern"), 4)
@@ -76,6 +77,7 @@ async def test_three_renditions(kiln: KilnProcess) -> None:
             assert {number: await RULES[number](seen, Stage(Player(http), LATE)) for number in order} == NONE
 
 
+@pytest.mark.long
 async def test_numbers_go_on_after_the_engine_is_killed(tmp_path: Path) -> None:
     """Rule 18 with a SIGKILL and the same state folder."""
     kiln = KilnProcess(tmp_path, ServerXml((Application(captures=(PATTERN,), segment=1),)))

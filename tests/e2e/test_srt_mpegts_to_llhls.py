@@ -79,7 +79,7 @@ def check(client: LlhlsClient, spec: SourceSpec) -> None:
     assert frames.longest_step(video) <= 0.034
 
 
-@pytest.mark.parametrize("spec", [SMALL, B_FRAMES], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [SMALL, pytest.param(B_FRAMES, marks=pytest.mark.long)], ids=lambda spec: spec.name)
 def test_srt_in(box: tuple[KilnProcess, TransportXml], spec: SourceSpec) -> None:
     kiln, server = box
     name = f"srt{spec.name}"

@@ -70,6 +70,7 @@ def until_there(file: Path) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_a_live_playlist_is_begun_near_its_end(tmp_path: Path) -> None:
     source = ffmpeg.source(ffmpeg.SMALL)
     arguments = ["-re", "-stream_loop", "-1", "-i", str(source), "-c", "copy", "-f", "hls", "-hls_time", "1",

@@ -54,6 +54,7 @@ async def sender(port: int) -> AsyncIterator[trio.socket.SocketType]:
         yield sock
 
 
+@pytest.mark.long
 async def test_every_frame_arrives_over_udp() -> None:
     directory = RecordingDirectory()
     async with providing(directory) as provider:

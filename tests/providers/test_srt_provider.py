@@ -55,7 +55,7 @@ async def gone(socket: SrtSocket) -> None:
         pass
 
 
-@pytest.mark.parametrize("spec", [SMALL, B_FRAMES], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [pytest.param(SMALL, marks=pytest.mark.long), B_FRAMES], ids=lambda spec: spec.name)
 async def test_every_frame_of_an_encoder_arrives(spec: ffmpeg.SourceSpec) -> None:
     directory = RecordingDirectory(applications())
     async with providing(directory) as provider:

@@ -139,6 +139,7 @@ async def test_a_disk_that_turns_read_only(volume: Path) -> None:
     assert len(found(volume, "*.mp4")) == 2
 
 
+@pytest.mark.long
 async def test_age_and_size(tmp_path: Path) -> None:
     tracks, packets = clip()
     policy: list[tuple[list[Rule], float]] = [([], 0.0)]

@@ -27,8 +27,15 @@ def longest_silence(times: list[float]) -> float:
     return max(later - earlier for earlier, later in pairwise(times))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-@pytest.mark.parametrize("kind", ["pattern", "compressed"])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        pytest.param("pattern", signal.SIGKILL, id="pattern-killed"),
+        pytest.param("compressed", signal.SIGSTOP, id="compressed-stopped"),
+        pytest.param("pattern", signal.SIGSTOP, id="pattern-stopped", marks=pytest.mark.long),
+        pytest.param("compressed", signal.SIGKILL, id="compressed-killed", marks=pytest.mark.long),
+    ],
+)
 async def test_a_lost_worker_is_replaced_and_time_goes_on(how: signal.Signals, kind: str) -> None:
     source = FileInput() if kind == "compressed" else None
     specs = [h264(0), aac(1)] if source else own_encodes(URL)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import pairwise
 
 import msgspec
+import pytest
 import trio
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
@@ -94,6 +95,7 @@ async def test_a_key_frame_may_be_asked_for_a_time_to_come() -> None:
     assert 0 <= recorder.keys(0)[1] - since * 90 < 90_000 // 25
 
 
+@pytest.mark.long
 async def test_the_bitrate_follows_requests_down_and_up() -> None:
     url = "pattern://?size=640x360&fps=30&audio=off"
     async with transcoding([h264(0, bitrate=1_500_000)], source_url=url) as (transcoder, recorder):

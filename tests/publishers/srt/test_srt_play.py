@@ -172,6 +172,7 @@ async def test_ffmpeg_plays_it_with_a_passphrase() -> None:
     assert b"corrupt" not in played.stderr
 
 
+@pytest.mark.long
 async def test_a_slow_player_begins_again_at_a_key_frame() -> None:
     async with on_stage() as stage, trio.open_nursery() as nursery:
         nursery.start_soon(stage.play, 8)

@@ -5,6 +5,7 @@ A status that no route tells is a fault here, so a 5xx is one wherever DECISIONS
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from tests.api.hostile_box import STREAM, hostile_box
 from tests.kit.kiln import AUTHORIZATION, KilnProcess
+from tests.kit.shares import long_share
 
 COMMAND = Path(sys.executable).with_name("schemathesis")
 CHECKS = "status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -26,6 +28,8 @@ NAMES = f"""[parameters]
 "path.stream" = "{STREAM}"
 "path.outputProfile" = "small"
 """
+#: The same requests each time; KILN_FUZZ_SEED asks for others.
+SEED = os.environ.get("KILN_FUZZ_SEED", "1")
 #: With these the application would be gone from under the others.
 KEPT = ("--exclude-path-regex", "^/box/v1/(config|backup)")
 
@@ -71,12 +75,15 @@ def test_a_little_of_everything(kiln: KilnProcess, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_what_is_there(kiln: KilnProcess, tmp_path: Path) -> None:
     generate(
-        kiln, tmp_path, "--phases", "coverage,fuzzing", "-n", "30", "--max-time", "240", "--exclude-method", "DELETE",
-        *KEPT, names=NAMES, within=400,
+        kiln, tmp_path, "--phases", "coverage,fuzzing", "-n", "30", "--max-time", str(long_share(240, 30)),
+        "--exclude-method", "DELETE", "--seed", SEED, *KEPT, names=NAMES, within=400,
     )  # fmt: skip
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_any_name_and_sequences(kiln: KilnProcess, tmp_path: Path) -> None:
-    generate(kiln, tmp_path, "--phases", "coverage,fuzzing,stateful", "-n", "20", "--max-time", "180", within=400)
+    generate(
+        kiln, tmp_path, "--phases", "coverage,fuzzing,stateful", "-n", "20", "--max-time", str(long_share(180, 30)),
+        "--seed", SEED, within=400,
+    )  # fmt: skip

@@ -159,6 +159,8 @@ class Document:
             whole = _envelope(self._schema(contract.response))
             whole["required"].append("response")
             content = {"application/json": {"schema": whole}}
+        if "follow" in contract.query:
+            content = {**content, "text/event-stream": {}}
         responses[str(contract.success)] = {
             "description": http.HTTPStatus(contract.success).phrase, "content": content
         }  # fmt: skip

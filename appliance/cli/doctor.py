@@ -20,8 +20,8 @@ from hw.paths import DevicePaths
 PROBE_DEADLINE = 20.0
 
 #: What a Server.xml may name and this version does not have yet. Counts as off.
-NOT_BUILT_PROVIDERS = ("WebRTC", "OVT", "File", "Schedule", "Multiplex")
-NOT_BUILT_PUBLISHERS = ("WebRTC", "OVT", "File")
+NOT_BUILT_PROVIDERS = ("WebRTC", "OVT", "RTSP server")
+NOT_BUILT_PUBLISHERS = ("WebRTC", "OVT")
 
 
 def doctor(state: Path | None) -> int:
